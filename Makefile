@@ -1,0 +1,42 @@
+# Everything a developer or an operator does with this repository. The two to
+# know: make demo, make test.
+GO ?= go
+BIN := .bin
+
+.PHONY: help demo test build generate lint torture fuzz clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: build ## everything on loopback, nothing to configure; Ctrl-C ends it
+	@exec $(BIN)/gatepost demo
+
+test: ## all tests
+	$(GO) test -timeout 10m ./...
+
+build: ## the commands, into .bin
+	@mkdir -p $(BIN)
+	$(GO) build -o $(BIN)/ ./cmd/...
+
+generate: ## everything that is derived: go.mod, formatting of the register
+	$(GO) mod tidy
+	$(GO) generate ./...
+	$(GO) run ./cmd/gatepost fmt -C .
+
+lint: ## gofmt, vet, staticcheck, and the register itself
+	@test -z "$$(gofmt -l cmd internal schema | tee /dev/stderr)" || { echo 'run gofmt -w on the files above' >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) run ./cmd/gatepost check -C .
+
+torture: ## kill -9 the daemon under load, again and again (minutes)
+	$(GO) test -count=1 -v -timeout 60m -run TestTorture ./internal/daemon -torture=$(or $(KILLS),100)
+
+fuzz: ## each fuzz target for a while (FUZZTIME=30s)
+	@for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg 2>/dev/null | grep '^Fuzz'); do \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) $$pkg || exit 1; \
+	  done; done
+
+clean: ## what make made
+	rm -rf $(BIN)
