@@ -1,8 +1,96 @@
 // Package policy decides who may send. Build turns parsed files into an
 // immutable Snapshot, or says why not; Lookup and Admit answer for one client;
-// Diff tells two snapshots apart; Live holds the one in force.
+// Judge says what a pull request breaks; Diff and NewPlan tell two snapshots
+// apart; Live holds the one in force.
+//
+// It owns every rule that takes a second file, or today's date, to check:
+// address space and its holders, duplicates, blocks, departments, contact
+// domains, expiry, volume, authority. What one file can break alone belongs to
+// package registration.
 //
 // Everything but Live is pure: no I/O, no clock, no logging. Validating is
 // building: the command line, the form and the relay all call Build, so what
 // passes in CI is by construction what the relay accepts.
+//
+// Invariants, whatever the input:
+//   - an address is in a Snapshot only if exactly one registration of it was
+//     built, and that file had no error (expiry-too-far aside, see Build);
+//   - a file is built whole or not at all;
+//   - a block in force beats a registration, wherever the block came from;
+//   - a Snapshot never changes; any number of goroutines may read it.
 package policy
+
+import (
+	"strings"
+	"time"
+
+	"example.edu/gatepost/internal/register/registration"
+)
+
+// MaxAhead is how far ahead a registration may expire, in years.
+const MaxAhead = 2
+
+// The most that one registration may ask for where the site says nothing. The
+// relay is not for bulk mail. A site lowers it in schema/site.cue.
+const (
+	MaxPerHour = 5_000
+	MaxPerDay  = 50_000
+)
+
+// Options of Build.
+type Options struct {
+	Commit string // recorded in the snapshot and in each Verdict
+
+	// Now serves the rules expired, expiry-too-far and ip-blocked only; what is
+	// built does not depend on it. The zero Time leaves these rules out.
+	Now time.Time
+
+	// Incumbents is the snapshot that was in force before, if there is one.
+	// Where two files claim an address, the one that held it there keeps it and
+	// the newcomer is at fault. Without it, the file whose path sorts first
+	// keeps it, so that the same files always make the same snapshot.
+	Incumbents *Snapshot
+
+	// MaxVolume is the site's cap; a zero field means MaxPerHour or MaxPerDay.
+	MaxVolume registration.Volume
+}
+
+// An Author is who opened a pull request. The zero Author is unknown, and
+// nothing is said of authority.
+type Author struct {
+	Login string  // for display; decides only where ID is 0 (a preview at somebody's desk)
+	ID    int64   // the forge's number of the account
+	Teams []int64 // the forge's numbers of the teams that the account is in
+}
+
+// SpeaksFor reports whether the author may change what belongs to d. An
+// account is its number: a login can be given up and taken by somebody else.
+func (a Author) SpeaksFor(d *registration.Department) bool {
+	if d == nil {
+		return false
+	}
+	for _, s := range d.Speakers {
+		if a.ID != 0 && s.ID == a.ID {
+			return true
+		}
+		if a.ID == 0 && a.Login != "" && strings.EqualFold(s.GitHub, a.Login) {
+			return true
+		}
+	}
+	for _, t := range a.Teams {
+		if t != 0 && t == d.Team.ID {
+			return true
+		}
+	}
+	return false
+}
+
+func (a Author) known() bool { return a.Login != "" || a.ID != 0 }
+
+// name is how messages call the author.
+func (a Author) name() string {
+	if a.Login != "" {
+		return a.Login
+	}
+	return "the author"
+}
