@@ -1,0 +1,301 @@
+package spool
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Update stores the state of an entry: all of it but the envelope, which never
+// changes. It does not wait for the disk: what a crash takes back means
+// "deliver again".
+func (s *Spool) Update(e *Entry) error {
+	if !e.ID.stored() {
+		return ErrNotFound
+	}
+	return s.apply(func(b *pebble.Batch) error { return s.putState(b, e) }, pebble.NoSync)
+}
+
+// putState adds the state of e to a batch.
+func (s *Spool) putState(b *pebble.Batch, e *Entry) error {
+	if _, err := s.locate(e.ID); err != nil {
+		return err
+	}
+	rec, err := encodeState(e)
+	if err != nil {
+		return err
+	}
+	return b.Set(stateKey(e.ID), rec, nil)
+}
+
+// Remove forgets an entry and its body: nothing more is owed. For a body in
+// the engine it does not wait for the disk, as Update. A body that is a file
+// goes only after its record has gone for good.
+func (s *Spool) Remove(id ID) error {
+	file, err := s.locate(id)
+	if err != nil {
+		return err
+	}
+	o := pebble.NoSync
+	if file {
+		o = pebble.Sync
+	}
+	if err := s.apply(func(b *pebble.Batch) error { return dropEntry(b, id, file) }, o); err != nil {
+		return err
+	}
+	s.metrics.entries.Dec()
+	if file {
+		s.removeBody(id)
+	}
+	return nil
+}
+
+// settle adds the new state, or the removal, of an entry to a batch.
+func (s *Spool) settle(b *pebble.Batch, e *Entry) (file, gone bool, err error) {
+	for _, st := range e.State {
+		if !st.Done {
+			if err := s.putState(b, e); !errors.Is(err, ErrNotFound) {
+				return false, false, err
+			}
+			return false, false, nil // an operator was quicker
+		}
+	}
+	file, err = s.locate(e.ID)
+	if errors.Is(err, ErrNotFound) {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, err
+	}
+	return file, true, dropEntry(b, e.ID, file)
+}
+
+// locate tells whether the body of an entry is a file. The caller of a damaged
+// record wants to be rid of it: all places are cleared then.
+func (s *Spool) locate(id ID) (file bool, err error) {
+	if !id.stored() {
+		return false, ErrNotFound
+	}
+	rec, found, err := s.get(entryKey(id))
+	if err != nil {
+		return false, fmt.Errorf("spool: reading %s: %w", id, err)
+	}
+	if !found {
+		return false, ErrNotFound
+	}
+	flags, _, err := checkRecord(id, rec)
+	return err != nil || flags&flagFile != 0, nil
+}
+
+func dropEntry(b *pebble.Batch, id ID, file bool) error {
+	err := errors.Join(b.SingleDelete(entryKey(id), nil), b.Delete(stateKey(id), nil))
+	if !file {
+		err = errors.Join(err, b.SingleDelete(bodyKey(id), nil))
+	}
+	return err
+}
+
+// removeBody removes a file that no record names any more. What stays is
+// collected by the next Open.
+func (s *Spool) removeBody(id ID) {
+	if err := s.fs.Remove(s.bodyPath(id)); err != nil && !isNotExist(err) {
+		s.log.Warn("spool: removing a body", "id", id, "error", err)
+	}
+}
+
+// Get returns one entry: ErrNotFound, or ErrDamaged if its record cannot be
+// read; the record is put aside then.
+func (s *Spool) Get(id ID) (*Entry, error) {
+	if !id.stored() {
+		return nil, ErrNotFound
+	}
+	rec, found, err := s.get(entryKey(id))
+	if err != nil {
+		return nil, fmt.Errorf("spool: reading %s: %w", id, err)
+	}
+	if !found {
+		if _, aside, _ := s.get(damagedKey(id)); aside {
+			return nil, fmt.Errorf("%w: %s was put aside", ErrDamaged, id)
+		}
+		return nil, ErrNotFound
+	}
+	e, err := decodeEntry(id, rec)
+	if err != nil {
+		s.putAside(id, rec, err)
+		return nil, err
+	}
+	state, found, err := s.get(stateKey(id))
+	if err != nil {
+		return nil, fmt.Errorf("spool: reading %s: %w", id, err)
+	}
+	if found {
+		s.restore(e, state)
+	}
+	return e, nil
+}
+
+// Entries calls fn with every entry, in the order of their IDs, as the spool
+// was when it began. A damaged record is put aside, reported, and passed over.
+// An error of fn ends it and is returned. Only one entry is in memory at a time.
+func (s *Spool) Entries(fn func(*Entry) error) error {
+	var pending *Entry // its state, if any, is the next key
+	flush := func() error {
+		e := pending
+		pending = nil
+		if e == nil {
+			return nil
+		}
+		return fn(e)
+	}
+	err := s.scan(prefixEntry, func(key, value []byte) error {
+		id, state := splitEntryKey(key)
+		if state {
+			if pending != nil && pending.ID == id {
+				s.restore(pending, value)
+			}
+			return flush()
+		}
+		if err := flush(); err != nil {
+			return err
+		}
+		e, err := decodeEntry(id, value)
+		if err != nil {
+			s.putAside(id, value, err)
+			return nil
+		}
+		pending = e
+		return nil
+	})
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	return errors.Join(flush(), err)
+}
+
+func decodeEntry(id ID, rec []byte) (*Entry, error) {
+	var r entryRecord
+	if _, err := decodeRecord(id, rec, &r); err != nil {
+		return nil, fmt.Errorf("spool: entry %s: %w", id, err)
+	}
+	return &Entry{ID: id, Envelope: r.Envelope, Size: r.Size, State: make([]RecipientState, len(r.Envelope.To))}, nil
+}
+
+// restore gives an entry its stored state. If that is damaged the entry stays
+// fresh: some recipients may get the message again, none goes without.
+func (s *Spool) restore(e *Entry, rec []byte) {
+	if err := setState(e, rec); err != nil {
+		s.metrics.damaged.Inc()
+		s.log.Error("spool: the state of an entry is damaged; it will be delivered again", "id", e.ID, "error", err)
+	}
+}
+
+// putAside moves a damaged record out of the way, where a postmaster finds it.
+// Its body stays where it is.
+func (s *Spool) putAside(id ID, rec []byte, cause error) {
+	s.metrics.damaged.Inc()
+	s.log.Error("spool: a damaged entry was put aside", "id", id, "error", cause)
+	err := s.apply(func(b *pebble.Batch) error {
+		return errors.Join(
+			b.Set(damagedKey(id), rec, nil),
+			b.SingleDelete(entryKey(id), nil),
+			b.Delete(stateKey(id), nil))
+	}, pebble.Sync)
+	if err != nil {
+		s.log.Error("spool: putting a damaged entry aside", "id", id, "error", err)
+		return
+	}
+	s.metrics.entries.Dec()
+}
+
+// Damaged lists the entries that were put aside. Their records and bodies stay
+// in the spool.
+func (s *Spool) Damaged() ([]ID, error) {
+	var ids []ID
+	err := s.scan(prefixDamaged, func(key, _ []byte) error {
+		ids = append(ids, ID(key[1:]))
+		return nil
+	})
+	return ids, err
+}
+
+// Body opens the body of an entry for reading. Where the last octet would be
+// followed by io.EOF, a body that differs from the one stored ends in
+// ErrDamaged, so that no truncated message passes for a whole one.
+func (s *Spool) Body(id ID) (io.ReadCloser, error) {
+	if !id.stored() {
+		return nil, ErrNotFound
+	}
+	rec, found, err := s.get(entryKey(id))
+	if err != nil {
+		return nil, fmt.Errorf("spool: reading %s: %w", id, err)
+	}
+	if !found {
+		return nil, ErrNotFound
+	}
+	var r entryRecord
+	flags, err := decodeRecord(id, rec, &r)
+	if err != nil {
+		return nil, err
+	}
+	body := &bodyReader{s: s, id: id, left: r.Size, want: r.Sum}
+	if flags&flagFile != 0 {
+		f, err := s.fs.Open(s.bodyPath(id))
+		if err != nil {
+			return nil, fmt.Errorf("%w: the body of %s: %w", ErrDamaged, id, err)
+		}
+		body.r, body.c = f, f
+		return body, nil
+	}
+	inline, found, err := s.get(bodyKey(id))
+	if err == nil && !found {
+		err = errors.New("there is none")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: the body of %s: %w", ErrDamaged, id, err)
+	}
+	body.r = bytes.NewReader(inline)
+	return body, nil
+}
+
+// A bodyReader checks length and sum of what it hands out.
+type bodyReader struct {
+	s    *Spool
+	id   ID
+	r    io.Reader
+	c    io.Closer // nil if there is nothing to close
+	left int64     // octets that must still come
+	sum  uint32
+	want uint32
+	err  error // the end, once reached
+}
+
+func (b *bodyReader) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	n, err := b.r.Read(p)
+	b.sum = crc32.Update(b.sum, castagnoli, p[:n])
+	b.left -= int64(n)
+	switch {
+	case b.left < 0, err == io.EOF && (b.left != 0 || b.sum != b.want):
+		b.s.metrics.damaged.Inc()
+		b.s.log.Error("spool: a body is damaged", "id", b.id)
+		err = fmt.Errorf("%w: the body of %s is not the one stored", ErrDamaged, b.id)
+	}
+	b.err = err
+	return n, err
+}
+
+func (b *bodyReader) Close() error {
+	if b.c == nil {
+		return nil
+	}
+	return b.c.Close()
+}
+
+// stored reports whether id can be the ID of an entry.
+func (id ID) stored() bool { return validID(id) }

@@ -1,0 +1,231 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Format is the version of the layout below Dir that this code reads and
+// writes: keys, records and file names. A newer one is refused on Open.
+const Format = 1
+
+// DefaultReserve is the free space below which nothing new is accepted.
+const DefaultReserve = 256 << 20
+
+// Options say where a spool lives. Only Dir is needed.
+type Options struct {
+	Dir        string                // created if missing; one process at a time
+	FS         vfs.FS                // nil: the disk
+	Reserve    int64                 // octets that stay free for removals and DSNs; 0: DefaultReserve; negative: none
+	Logger     *slog.Logger          // nil: silent
+	Registerer prometheus.Registerer // nil: metrics are kept and not shown
+}
+
+// A Spool is an open spool. Its methods may be called from any goroutine.
+type Spool struct {
+	fs      vfs.FS
+	bodies  string // the folder of bodies that are files of their own
+	dir     string
+	reserve uint64
+	log     *slog.Logger
+	metrics *metrics
+	ids     *idSource
+	buffers sync.Pool // of *[]byte, capacity at most inlineMax
+
+	keyed sync.Mutex // held from the test for a key to the end of its batch
+
+	failure atomic.Pointer[failure] // the first unrecoverable error of the engine
+	failed  chan struct{}           // closed with it
+
+	complained atomic.Int64 // Unix time of the last log line about background work
+
+	scans  sync.WaitGroup // iterators over db; added to with mu read-held
+	mu     sync.RWMutex   // read-held while db is in use otherwise
+	closed bool           // guarded by mu
+	db     *pebble.DB     // fixed after Open
+}
+
+// Open opens the spool at o.Dir, making it if there is none, and collects what
+// a crash left behind: temporary files, and bodies that no record names. A
+// body that any record names, damaged ones included, is never removed.
+func Open(o Options) (_ *Spool, err error) {
+	s := &Spool{
+		fs:      o.FS,
+		dir:     o.Dir,
+		log:     o.Logger,
+		metrics: newMetrics(o.Registerer),
+		failed:  make(chan struct{}),
+	}
+	if s.fs == nil {
+		s.fs = vfs.Default
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case o.Reserve == 0:
+		s.reserve = DefaultReserve
+	case o.Reserve > 0:
+		s.reserve = uint64(o.Reserve)
+	}
+	s.buffers.New = func() any { b := make([]byte, 0, 8<<10); return &b }
+	s.bodies = s.fs.PathJoin(o.Dir, "bodies")
+	engine := s.fs.PathJoin(o.Dir, "engine")
+
+	for _, dir := range []string{s.bodies, engine} {
+		if err := s.fs.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("spool: making %s: %w", dir, err)
+		}
+	}
+	// The names of the folders must last before anything in them can.
+	for _, dir := range []string{o.Dir, s.fs.PathDir(o.Dir)} {
+		if err := s.syncDir(dir); err != nil {
+			return nil, fmt.Errorf("spool: syncing %s: %w", dir, err)
+		}
+	}
+	if s.db, err = s.openEngine(engine); err != nil {
+		return nil, fmt.Errorf("spool: opening %s: %w", engine, err)
+	}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if err := s.checkFormat(); err != nil {
+		return nil, err
+	}
+	newest, err := s.census()
+	if err != nil {
+		return nil, err
+	}
+	s.ids = newIDSource(newest)
+	if err := s.collect(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close ends the use of the spool. Writers that are still open cannot commit
+// any more, and running scans are waited for. After an engine failure Close leaves the engine as it stands: the
+// next Open recovers it.
+func (s *Spool) Close() error {
+	s.mu.Lock()
+	already := s.closed
+	s.closed = true
+	s.mu.Unlock()
+	s.scans.Wait()
+	if already || s.Err() != nil {
+		return nil
+	}
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("spool: closing: %w", err)
+	}
+	return nil
+}
+
+var keyFormat = []byte("mformat")
+
+// checkFormat stamps a new spool and refuses one that a newer relay has written.
+func (s *Spool) checkFormat() error {
+	value, found, err := s.get(keyFormat)
+	if err != nil {
+		return fmt.Errorf("spool: reading the format version: %w", err)
+	}
+	if !found {
+		return s.apply(func(b *pebble.Batch) error { return b.Set(keyFormat, fmt.Append(nil, Format), nil) }, pebble.Sync)
+	}
+	var version int
+	if _, err := fmt.Sscanf(string(value), "%d", &version); err != nil {
+		return fmt.Errorf("spool: %s holds no spool: its format version is %q", s.dir, value)
+	}
+	if version > Format {
+		return fmt.Errorf("spool: %s was written by a newer gatepostd (format %d, this one knows %d): start that one again, or let it drain the spool first", s.dir, version, Format)
+	}
+	return nil
+}
+
+// census counts the entries and finds the newest ID ever kept here.
+func (s *Spool) census() (newest ID, err error) {
+	n := 0
+	err = s.scan(prefixEntry, func(key, _ []byte) error {
+		if id, state := splitEntryKey(key); !state {
+			n++
+			newest = max(newest, id)
+		}
+		return nil
+	})
+	if err != nil {
+		// What can be read is still delivered: Entries reports the rest.
+		s.log.Error("spool: counting entries stopped early", "error", err)
+		s.metrics.damaged.Inc()
+		err = nil
+	}
+	s.metrics.entries.Set(float64(n))
+	return newest, err
+}
+
+// collect removes the bodies that no record names: the rests of messages that
+// were never acknowledged, or that were removed just before a crash.
+func (s *Spool) collect() error {
+	names, err := s.fs.List(s.bodies)
+	if err != nil {
+		return fmt.Errorf("spool: listing bodies: %w", err)
+	}
+	for _, name := range names {
+		id, tmp := strings.CutSuffix(name, tmpSuffix)
+		switch {
+		case !validID(ID(id)):
+			s.log.Warn("spool: a file that is not the spool's lies among the bodies", "file", name)
+			continue
+		case !tmp:
+			if named, err := s.names(ID(id)); named || err != nil {
+				continue // when in doubt the body stays
+			}
+		}
+		if err := s.fs.Remove(s.fs.PathJoin(s.bodies, name)); err != nil && !isNotExist(err) {
+			return fmt.Errorf("spool: removing an orphaned body: %w", err)
+		}
+		s.log.Info("spool: removed an orphaned body", "file", name)
+	}
+	return nil
+}
+
+// names reports whether any record, a damaged one included, is kept under id.
+func (s *Spool) names(id ID) (bool, error) {
+	_, entry, err1 := s.get(entryKey(id))
+	_, damaged, err2 := s.get(damagedKey(id))
+	return entry || damaged, errors.Join(err1, err2)
+}
+
+// syncDir makes the names in a folder last.
+func (s *Spool) syncDir(dir string) error {
+	d, err := s.fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// room returns ErrFull when less than the reserve is free.
+func (s *Spool) room() error {
+	if s.reserve == 0 {
+		return nil
+	}
+	usage, err := s.fs.GetDiskUsage(s.dir)
+	if err != nil { // unknown is not full: the write itself will tell
+		return nil
+	}
+	if usage.AvailBytes < s.reserve {
+		s.metrics.full.Inc()
+		return ErrFull
+	}
+	return nil
+}

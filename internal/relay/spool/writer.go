@@ -1,0 +1,314 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"example.edu/gatepost/internal/mail"
+)
+
+// inlineMax is the largest body that goes into the batch with its envelope.
+// What is longer streams to a file, in pieces of this size.
+const inlineMax = 64 << 10
+
+// roomEvery is how many octets of one body are written between two looks at
+// the free space.
+const roomEvery = 4 << 20
+
+// maxKey bounds an idempotency key, in octets.
+const maxKey = 512
+
+// A Writer takes one message in. It is used by one goroutine, and ends with
+// Commit or Abort; Abort after Commit does nothing, so it can be deferred.
+type Writer struct {
+	s       *Spool
+	id      ID
+	env     mail.Envelope
+	buf     *[]byte  // at most inlineMax octets that are in no file yet
+	file    vfs.File // nil as long as the body fits into buf
+	size    int64
+	looked  int64  // size at the last look at the free space
+	sum     uint32 // CRC-32C of the body so far
+	err     error  // the first error of a Write
+	ended   bool   // by Commit or Abort
+	renamed bool   // the file has its final name
+}
+
+// Create begins a message. ErrFull when the disk's reserve is reached.
+func (s *Spool) Create(ctx context.Context, env mail.Envelope) (*Writer, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("spool: creating: %w", err)
+	}
+	if err := s.Err(); err != nil {
+		return nil, err
+	}
+	if err := checkEnvelope(env); err != nil {
+		return nil, err
+	}
+	if err := s.room(); err != nil {
+		return nil, err
+	}
+	buf := s.buffers.Get().(*[]byte)
+	*buf = (*buf)[:0]
+	return &Writer{s: s, id: s.ids.next(time.Now()), env: env, buf: buf}, nil
+}
+
+// ID is the name the entry will have.
+func (w *Writer) ID() ID { return w.id }
+
+// Write adds to the body. After an error the message can only be aborted.
+func (w *Writer) Write(p []byte) (int, error) {
+	if w.ended {
+		return 0, errors.New("spool: write to a message that has ended")
+	}
+	n := 0
+	for len(p) > 0 && w.err == nil {
+		if len(*w.buf) == inlineMax {
+			w.err = w.spill()
+			continue
+		}
+		k := min(len(p), inlineMax-len(*w.buf))
+		*w.buf = append(*w.buf, p[:k]...)
+		w.sum = crc32.Update(w.sum, castagnoli, p[:k])
+		w.size += int64(k)
+		n += k
+		p = p[k:]
+	}
+	return n, w.err
+}
+
+// spill moves the buffer to the body's file.
+func (w *Writer) spill() (err error) {
+	if w.file == nil {
+		if w.file, err = w.s.fs.Create(w.path()+tmpSuffix, vfs.WriteCategoryUnspecified); err != nil {
+			return w.s.noSpace("creating a body", err)
+		}
+	}
+	if w.size-w.looked >= roomEvery {
+		w.looked = w.size
+		if err := w.s.room(); err != nil {
+			return err
+		}
+	}
+	if _, err := w.file.Write(*w.buf); err != nil {
+		return w.s.noSpace("writing a body", err)
+	}
+	*w.buf = (*w.buf)[:0]
+	return nil
+}
+
+func (w *Writer) path() string { return w.s.bodyPath(w.id) }
+
+// A CommitOption puts more into the batch of a message.
+type CommitOption func(*commitOptions)
+
+type commitOptions struct {
+	keys   []string
+	settle []*Entry
+}
+
+// WithKey stores an idempotency key with the message. If the key is there
+// already, Commit stores nothing and returns ErrDuplicate.
+func WithKey(key string) CommitOption {
+	return func(o *commitOptions) { o.keys = append(o.keys, key) }
+}
+
+// Settling stores the new state of another entry in the same batch, or removes
+// it if all of its recipients are done: a DSN and the failure it tells of are
+// one step.
+func Settling(e *Entry) CommitOption {
+	return func(o *commitOptions) { o.settle = append(o.settle, e) }
+}
+
+// Commit ends the message. When it returns nil the message is on stable
+// storage and the spool's to deliver. After ErrFull, ErrDuplicate or the end
+// of ctx nothing was stored. After any other error the message may come back
+// with the next Open, whole; it was not acknowledged.
+func (w *Writer) Commit(ctx context.Context, opts ...CommitOption) (*Entry, error) {
+	if w.ended {
+		return nil, errors.New("spool: commit of a message that has ended")
+	}
+	defer w.Abort()
+	start := time.Now()
+	var o commitOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if err := w.prepare(ctx, o); err != nil {
+		return nil, err
+	}
+	e := &Entry{ID: w.id, Envelope: w.env, Size: w.size, State: make([]RecipientState, len(w.env.To))}
+	if err := w.store(e, o); err != nil {
+		return nil, err
+	}
+	w.s.metrics.committed.Inc()
+	w.s.metrics.bytes.Add(float64(w.size))
+	w.s.metrics.entries.Inc()
+	w.s.metrics.commitSeconds.Observe(time.Since(start).Seconds())
+	return e, nil
+}
+
+// prepare brings the body to stable storage if it is a file. The order is what
+// makes it durable: data, name, folder; the record follows in store.
+func (w *Writer) prepare(ctx context.Context, o commitOptions) error {
+	if w.err != nil {
+		return w.err
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("spool: committing: %w", err)
+	}
+	if err := w.s.room(); err != nil {
+		return err
+	}
+	for _, key := range o.keys {
+		if key == "" || len(key) > maxKey {
+			return fmt.Errorf("spool: a key of %d octets", len(key))
+		}
+		if used, err := w.s.HasKey(key); used || err != nil {
+			return errors.Join(err, duplicate(used)) // again under the lock, in store
+		}
+	}
+	if w.file == nil {
+		return nil
+	}
+	if err := w.spill(); err != nil {
+		return err
+	}
+	if err := w.file.Sync(); err != nil {
+		return w.s.noSpace("syncing a body", err)
+	}
+	err := w.file.Close()
+	w.file = nil
+	if err != nil {
+		w.removeFile(tmpSuffix)
+		return w.s.noSpace("closing a body", err)
+	}
+	if err := w.s.fs.Rename(w.path()+tmpSuffix, w.path()); err != nil {
+		w.removeFile(tmpSuffix)
+		return w.s.noSpace("naming a body", err)
+	}
+	w.renamed = true
+	if err := w.s.syncDir(w.s.bodies); err != nil {
+		w.removeFile("")
+		return w.s.noSpace("syncing the folder of bodies", err)
+	}
+	return nil
+}
+
+// store writes the one batch that makes the message exist.
+func (w *Writer) store(e *Entry, o commitOptions) error {
+	var flags byte
+	if w.renamed {
+		flags = flagFile
+	}
+	rec, err := encodeRecord(w.id, flags, entryRecord{w.env, w.size, w.sum})
+	if err != nil {
+		w.removeFile("")
+		return fmt.Errorf("spool: encoding: %w", err)
+	}
+	if len(o.keys) > 0 {
+		w.s.keyed.Lock()
+		defer w.s.keyed.Unlock()
+		for _, key := range o.keys {
+			if used, err := w.s.HasKey(key); used || err != nil {
+				w.removeFile("")
+				return errors.Join(err, duplicate(used))
+			}
+		}
+	}
+	var files []ID // of settled entries, to be removed once the batch lasts
+	var removed int
+	filled := false
+	err = w.s.apply(func(b *pebble.Batch) error {
+		if err := b.Set(entryKey(w.id), rec, nil); err != nil {
+			return err
+		}
+		if !w.renamed {
+			if err := b.Set(bodyKey(w.id), *w.buf, nil); err != nil {
+				return err
+			}
+		}
+		for _, key := range o.keys {
+			if err := b.Set(usedKey(key), []byte(w.id), nil); err != nil {
+				return err
+			}
+		}
+		for _, other := range o.settle {
+			file, gone, err := w.s.settle(b, other)
+			if err != nil {
+				return err
+			}
+			if file {
+				files = append(files, other.ID)
+			}
+			if gone {
+				removed++
+			}
+		}
+		filled = true
+		return nil
+	}, pebble.Sync)
+	if err != nil {
+		// Once the batch was handed over it may be on the disk in spite of the
+		// error, and then names the file; the next Open knows.
+		if !filled {
+			w.removeFile("")
+		}
+		return err
+	}
+	w.s.metrics.entries.Sub(float64(removed))
+	for _, id := range files {
+		w.s.removeBody(id)
+	}
+	return nil
+}
+
+// Abort drops the message, unless it was committed.
+func (w *Writer) Abort() {
+	if w.ended {
+		return
+	}
+	w.ended = true
+	if w.file != nil {
+		w.file.Close()
+		w.file = nil
+		w.removeFile(tmpSuffix)
+	}
+	w.s.buffers.Put(w.buf)
+	w.buf = nil
+}
+
+// removeFile takes a body away that nothing names yet. What cannot be removed
+// now is collected by the next Open.
+func (w *Writer) removeFile(suffix string) {
+	if suffix == "" && !w.renamed {
+		return
+	}
+	if err := w.s.fs.Remove(w.path() + suffix); err != nil && !isNotExist(err) {
+		w.s.log.Warn("spool: removing an unfinished body", "id", w.id, "error", err)
+	}
+}
+
+func (s *Spool) bodyPath(id ID) string { return s.fs.PathJoin(s.bodies, string(id)) }
+
+// noSpace is err as callers see it: ErrFull if the disk is full.
+func (s *Spool) noSpace(doing string, err error) error {
+	if vfs.IsNoSpaceError(err) {
+		s.metrics.full.Inc()
+		return fmt.Errorf("%w: %s: %w", ErrFull, doing, err)
+	}
+	return fmt.Errorf("spool: %s: %w", doing, err)
+}
+
+func duplicate(used bool) error {
+	if used {
+		return ErrDuplicate
+	}
+	return nil
+}
