@@ -10,6 +10,7 @@
 package registration
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"time"
 )
@@ -40,6 +41,7 @@ type Source struct {
 // (README.md). A File is immutable and may be kept and shared.
 type File struct {
 	Path         string
+	Sum          [sha256.Size]byte // of Source.Data: tells an edit that changes no value, such as a comment, from none
 	Registration *Registration
 	Campus       *Campus
 	Block        *Block
