@@ -1,0 +1,197 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"example.edu/gatepost/internal/register/registration"
+)
+
+// A Change is one difference between two snapshots.
+type Change struct {
+	Kind         ChangeKind
+	IP           netip.Prefix // a single address, but for blocks
+	Registration string       // path after the change; before it, for Removed; for a block of a single address, the file that registers it
+	Department   string
+	Contact      string
+	What         []string // for Changed: what is different, in plain words
+	Block        string   // for changes of blocks: the block's file
+	Affects      int      // for changes of blocks: how many registered addresses lie below IP
+}
+
+// A ChangeKind says what happened to an address.
+type ChangeKind string
+
+// The kinds of change, named as in the JSON of "gatepost plan".
+const (
+	Added     ChangeKind = "added"
+	Removed   ChangeKind = "removed"
+	Changed   ChangeKind = "changed" // also a block with another reason or other times
+	BlockedBy ChangeKind = "blocked"
+	Unblocked ChangeKind = "unblocked"
+)
+
+// Diff is every difference between what base and head say of addresses, sorted
+// by kind, in the order above, and address. Either may be nil. Break-glass
+// blocks are no part of it, nor are campus data: they decide what may be
+// built, not what a client gets.
+func Diff(base, head *Snapshot) []Change {
+	var changes []Change
+	for ip, e := range head.entries() {
+		was, ok := base.Find(ip)
+		if !ok {
+			changes = append(changes, change(Added, ip, e))
+		} else if what := differences(was, e); len(what) > 0 {
+			c := change(Changed, ip, e)
+			c.What = what
+			changes = append(changes, c)
+		}
+	}
+	for ip, e := range base.entries() {
+		if _, ok := head.Find(ip); !ok {
+			changes = append(changes, change(Removed, ip, e))
+		}
+	}
+	changes = append(changes, diffBlocks(base, head)...)
+	slices.SortFunc(changes, func(a, b Change) int {
+		return cmp.Or(cmp.Compare(rankKind(a.Kind), rankKind(b.Kind)), comparePrefixes(a.IP, b.IP), strings.Compare(a.Block, b.Block))
+	})
+	return changes
+}
+
+func rankKind(k ChangeKind) int {
+	return slices.Index([]ChangeKind{Added, Removed, Changed, BlockedBy, Unblocked}, k)
+}
+
+// entries is All without the cost of its order.
+func (s *Snapshot) entries() iter.Seq2[netip.Addr, Entry] {
+	return func(yield func(netip.Addr, Entry) bool) {
+		if s == nil {
+			return
+		}
+		for p, e := range s.hosts.All() {
+			if !yield(p.Addr(), e) {
+				return
+			}
+		}
+	}
+}
+
+func change(kind ChangeKind, ip netip.Addr, e Entry) Change {
+	return Change{
+		Kind: kind, IP: single(ip), Registration: e.Registration.Path,
+		Department: e.Registration.Department, Contact: e.Registration.Contact.Email,
+	}
+}
+
+// differences says what is different between two entries of one address, but
+// for places in the file.
+func differences(was, is Entry) []string {
+	if was == is {
+		return nil // the same file in memory
+	}
+	var what []string
+	note := func(name string, was, is any) {
+		if was, is := fmt.Sprint(was), fmt.Sprint(is); was != is {
+			what = append(what, fmt.Sprintf("%s: %s → %s", name, cmp.Or(was, "none"), cmp.Or(is, "none")))
+		}
+	}
+	a, b := was.Registration, is.Registration
+	note("file", a.Path, b.Path)
+	note("department", a.Department, b.Department)
+	note("contact", contact(a), contact(b))
+	note("purpose", a.Purpose, b.Purpose)
+	note("whyNoAuth", a.WhyNoAuth, b.WhyNoAuth)
+	note("name", was.Host.Name, is.Host.Name)
+	note("kind", was.Host.Kind, is.Host.Kind)
+	note("bareLF", was.Host.Device.BareLF, is.Host.Device.BareLF)
+	note("tls", was.Host.Device.TLS, is.Host.Device.TLS)
+	note("addHeaders", was.Host.Device.AddHeaders, is.Host.Device.AddHeaders)
+	note("senders", senders(a), senders(b))
+	note("perHour", a.Volume.PerHour, b.Volume.PerHour)
+	note("perDay", a.Volume.PerDay, b.Volume.PerDay)
+	note("expires", lastDay(a.Expires), lastDay(b.Expires))
+	return what
+}
+
+func contact(r *registration.Registration) string {
+	return r.Contact.Name + " <" + r.Contact.Email + ">"
+}
+
+func senders(r *registration.Registration) string {
+	if len(r.Senders) == 0 {
+		return "any"
+	}
+	return strings.Join(slices.Sorted(slices.Values(r.Senders)), ", ")
+}
+
+// diffBlocks compares the registers' blocks. Blocks of one prefix are told
+// apart by their files; a block that moved to another file and says the same is
+// no change.
+func diffBlocks(base, head *Snapshot) []Change {
+	was, is := blocksByPrefix(base), blocksByPrefix(head)
+	var changes []Change
+	for p, now := range is {
+		before := was[p]
+		switch {
+		case len(before) == 0:
+			changes = append(changes, blockChange(BlockedBy, p, now[0], head))
+		case sameBlocks(before, now):
+		default:
+			c := blockChange(Changed, p, now[0], head)
+			c.What = []string{fmt.Sprintf("block: %s → %s", describe(before), describe(now))}
+			changes = append(changes, c)
+		}
+	}
+	for p, before := range was {
+		if len(is[p]) == 0 {
+			changes = append(changes, blockChange(Unblocked, p, before[0], head))
+		}
+	}
+	return changes
+}
+
+func blocksByPrefix(s *Snapshot) map[netip.Prefix][]registration.Block {
+	m := make(map[netip.Prefix][]registration.Block)
+	if s != nil {
+		for _, b := range s.register { // by prefix and path
+			m[b.Prefix] = append(m[b.Prefix], b)
+		}
+	}
+	return m
+}
+
+func sameBlocks(a, b []registration.Block) bool { return describe(a) == describe(b) }
+
+// describe says what blocks of one prefix do.
+func describe(blocks []registration.Block) string {
+	parts := make([]string, 0, len(blocks))
+	for _, b := range blocks {
+		s := fmt.Sprintf("%q since %s", b.Reason, b.Since.UTC().Format(time.RFC3339))
+		if !b.Until.IsZero() {
+			s += " until " + b.Until.UTC().Format(time.RFC3339)
+		}
+		parts = append(parts, s)
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, "; ")
+}
+
+func blockChange(kind ChangeKind, p netip.Prefix, b registration.Block, s *Snapshot) Change {
+	c := Change{Kind: kind, IP: p, Block: b.Path}
+	if s == nil {
+		return c
+	}
+	for range s.hosts.Subnets(p) {
+		c.Affects++
+	}
+	if e, ok := s.Find(p.Addr()); ok && p.IsSingleIP() {
+		c.Registration, c.Department, c.Contact = e.Registration.Path, e.Registration.Department, e.Registration.Contact.Email
+	}
+	return c
+}

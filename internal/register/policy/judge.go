@@ -1,0 +1,172 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"time"
+
+	"example.edu/gatepost/internal/register/registration"
+)
+
+// Judge says what a pull request that turns base into head breaks. It reports
+// every problem of head, sorted; an Error is the pull request's own, a Warning
+// stood there before:
+//
+//   - a problem in a file that the change touches is an Error;
+//   - a problem in another file is an Error if the change causes it, and a
+//     Warning if base had it too;
+//   - ip-blocked is an Error for an address that the department had not
+//     registered before, else a Warning: a block may come over a registration,
+//     and the owner of a blocked one may still mend or renew it;
+//   - author-not-speaker is always an Error. For every registration touched,
+//     the author must speak for its department before the change and after it,
+//     and for the one whose folder it is in, each as base knows it: nobody gives
+//     himself a say in the same pull request. A rename is a removal and an
+//     addition, so both ends count.
+//
+// Files under campus/ and blocks/ need no speaker: who must review them is the
+// business of CODEOWNERS. An unknown author (the zero Author) is not judged.
+func Judge(base, head []*registration.File, author Author, now time.Time) []registration.Problem {
+	base, head = sortedFiles(base), sortedFiles(head)
+	holders := seats(base)
+	before, stood := build(base, Options{Now: now}, noSeat)
+	_, problems := build(head, Options{Now: now}, func(ip netip.Addr) (seat, bool) {
+		h, ok := holders[ip]
+		return h, ok
+	})
+
+	known := make(map[finding]bool, len(stood))
+	for _, p := range stood {
+		known[findingOf(p)] = true
+	}
+	touched := touchedFiles(base, head)
+	for i, p := range problems {
+		_, isTouched := touched[p.File]
+		problems[i].Severity = registration.Error
+		switch {
+		case p.Rule == registration.RuleIPBlocked:
+			// Build reports it for hosts only, by file and place.
+			if !newlyClaimed(p, touched[p.File].head, holders) {
+				problems[i].Severity = registration.Warning
+			}
+		case !isTouched && known[findingOf(p)]:
+			problems[i].Severity = registration.Warning
+		}
+	}
+	if author.known() {
+		for _, t := range touched {
+			problems = append(problems, t.authority(before, author)...)
+		}
+	}
+	sortProblems(problems)
+	return problems
+}
+
+// A finding is what makes a problem of base and one of head the same, in a
+// file that did not change. The message is no part of it: it may name a line of
+// another file that moved.
+type finding struct {
+	file         string
+	line, column int
+	rule         registration.Rule
+}
+
+func findingOf(p registration.Problem) finding { return finding{p.File, p.Line, p.Column, p.Rule} }
+
+func noSeat(netip.Addr) (seat, bool) { return seat{}, false }
+
+// seats says who claimed each address in files. Unlike a snapshot it counts
+// claims that could not be built: they came first all the same.
+func seats(files []*registration.File) map[netip.Addr]seat {
+	m := make(map[netip.Addr]seat)
+	for _, f := range files {
+		if f.Registration == nil {
+			continue
+		}
+		for _, h := range f.Registration.Hosts {
+			if _, ok := m[h.IP]; !ok {
+				m[h.IP] = seat{f.Path, f.Registration.Department}
+			}
+		}
+	}
+	return m
+}
+
+// A touch is one file that differs; base or head is nil where it is not there.
+type touch struct {
+	path       string
+	base, head *registration.File
+}
+
+func touchedFiles(base, head []*registration.File) map[string]touch {
+	m := make(map[string]touch)
+	for _, f := range base {
+		m[f.Path] = touch{path: f.Path, base: f}
+	}
+	for _, f := range head {
+		if was := m[f.Path].base; was != nil && (was == f || was.Sum == f.Sum && reflect.DeepEqual(was, f)) {
+			delete(m, f.Path)
+			continue
+		}
+		t := m[f.Path]
+		t.path, t.head = f.Path, f
+		m[f.Path] = t
+	}
+	return m
+}
+
+// newlyClaimed reports whether the host at p's place is one that its
+// department had not registered before.
+func newlyClaimed(p registration.Problem, f *registration.File, holders map[netip.Addr]seat) bool {
+	if f == nil || f.Registration == nil {
+		return false
+	}
+	for _, h := range f.Registration.Hosts {
+		if int(h.At.Line) == p.Line && int(h.At.Column) == p.Column {
+			held, ok := holders[h.IP]
+			return !ok || held.department != f.Registration.Department
+		}
+	}
+	return false
+}
+
+// authority says for which departments of t the author may not speak.
+func (t touch) authority(before *Snapshot, author Author) []registration.Problem {
+	if dir := folder(t.path); dir == "" || isCampus(t.path) || isBlock(t.path) {
+		return nil
+	}
+	var at registration.Pos
+	departments := []string{folder(t.path)}
+	add := func(f *registration.File) {
+		if f != nil && f.Registration != nil && f.Registration.Department != departments[0] {
+			departments = append(departments, f.Registration.Department)
+		}
+	}
+	add(t.base)
+	add(t.head)
+	if t.head != nil && t.head.Registration != nil {
+		at = t.head.Registration.At.Department
+	}
+	var problems []registration.Problem
+	said := make(map[string]bool)
+	for _, id := range departments {
+		d := before.Department(id)
+		if said[id] || author.SpeaksFor(d) {
+			continue
+		}
+		said[id] = true
+		p := registration.Problem{
+			File: t.path, Line: int(at.Line), Column: int(at.Column),
+			Rule: registration.RuleAuthorNotSpeaker, Severity: registration.Error,
+			Message: fmt.Sprintf("%s does not speak for %s", author.name(), id),
+			Hint:    "ask one of its speakers to open the pull request; registrations/campus/departments.cue names them",
+		}
+		if d == nil {
+			p.Message = fmt.Sprintf("%s does not speak for %s, which is no department yet", author.name(), id)
+			p.Hint = "a department and its speakers are merged first, in a pull request of their own"
+		}
+		problems = append(problems, p)
+	}
+	return problems
+}
