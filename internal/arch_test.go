@@ -29,7 +29,7 @@ var rooms = map[string][]string{
 	"internal/mail":    nil,
 	"internal/durable": nil,
 	"internal/watch":   nil,
-	"internal/config":  {"schema", "internal/register/registration"}, // the data-only gate and Problem
+	"internal/config":  {"schema", "internal/register/registration", "internal/mail", "internal/durable"}, // registration: Problem
 
 	// The register's line: registration ← policy ← reconcile, confirm, evidence.
 	"internal/register/registration": {"schema"},

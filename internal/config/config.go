@@ -1,0 +1,202 @@
+// Package config reads the daemons' configuration: one CUE file, held against
+// its definition in schema/, where every field has its comment and its default.
+//
+// A configuration is plain data; it is never evaluated beyond holding single
+// values against the schema. All problems come out in one run, each on the
+// operator's own line and with a hint. What the schema cannot say (forms of
+// addresses, durations, one field against another) is checked here in Go.
+//
+// It never opens a file that a configuration names, so it never holds a secret,
+// and a Relay may be logged whole. A field that is known but not acted upon yet
+// is refused, never ignored.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"example.edu/gatepost/internal/durable"
+	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/register/registration"
+)
+
+// MaxFile is the largest configuration file, in bytes.
+const MaxFile = 1 << 20
+
+// A Relay is the effective configuration of the relay daemon: what the file
+// says, and the defaults of schema/relay.cue where it says nothing. It is never
+// changed after loading.
+type Relay struct {
+	Hostname   string // lower case, without a final dot
+	Postmaster mail.Address
+	Portal     string // without a final slash; "": none
+	Listen     Listen
+	TLS        TLS
+	Register   Register
+	State      string // an absolute path
+	Deliver    Deliver
+	Confirm    bool
+	Limits     Limits
+	Queue      Queue
+
+	// Warnings are findings that do not stop the relay, such as a submission
+	// port without a certificate.
+	Warnings []registration.Problem
+}
+
+// Listen says where the relay listens, in the form that net.Listen takes.
+type Listen struct {
+	Relay      []string // at least one of Relay and Submission has an entry
+	Submission []string
+	HTTP       string // "": off
+	Socket     string // an absolute path
+}
+
+// TLS names the relay's certificate: absolute paths, both or neither.
+type TLS struct {
+	Certificate string
+	Key         string
+}
+
+// Enabled reports whether there is a certificate.
+func (t TLS) Enabled() bool { return t.Certificate != "" }
+
+// Register says where the register is and how it is followed.
+type Register struct {
+	Repository  string // an http or https URL without credentials, or an absolute path
+	Branch      string
+	Poll        time.Duration
+	TokenFile   string   // "": none
+	App         *App     // nil: none
+	Webhook     *Webhook // nil: none
+	Verify      *Verify  // nil: none
+	MaxRemovals float64  // 0 to 1
+}
+
+// An App is a GitHub App to read the repository as.
+type App struct {
+	ID           int64
+	Installation int64
+	KeyFile      string
+}
+
+// A Webhook is where the forge's push notices come in.
+type Webhook struct {
+	Listen     string
+	SecretFile string
+}
+
+// Verify says who must vouch for a commit.
+type Verify struct {
+	Keys        []string // files
+	Postmasters string   // the slug of a GitHub team; "": not asked
+}
+
+// Deliver says how mail leaves.
+type Deliver struct {
+	Smarthosts []string // "host:port"; empty: to the MX of each domain
+	TLS        string   // TLSOpportunistic or TLSOff
+	Timeouts   Timeouts
+}
+
+// The values of Deliver.TLS.
+const (
+	TLSOpportunistic = "opportunistic"
+	TLSOff           = "off"
+)
+
+// Timeouts are the waits for a next hop. RFC 5321 §4.5.3.2.
+type Timeouts struct {
+	Connect time.Duration // each address of a host by itself
+	Command time.Duration // greeting, and replies but to DATA
+	Data    time.Duration // the reply to DATA, and each piece written
+	Dot     time.Duration // the reply to the final dot
+}
+
+// Limits are what a client may take; none is zero.
+type Limits struct {
+	MessageBytes       int64
+	Recipients         int // of one message
+	Sessions           int // all clients together
+	SessionsPerAddress int
+	IdleCommand        time.Duration
+	IdleData           time.Duration
+	DataRate           int64 // octets a second
+}
+
+// Queue says how long a message is tried.
+type Queue struct {
+	Retry        []time.Duration // after the first attempt, the second, ...; the last repeats; never empty
+	Expiry       time.Duration
+	DelayWarning time.Duration // 0: off
+}
+
+// An Error lists everything that is wrong with a configuration, in the order
+// of position.
+type Error struct {
+	Problems []registration.Problem
+}
+
+// Error writes each problem on a line, FILE:LINE:COL: MESSAGE, and its hint
+// below.
+func (e *Error) Error() string {
+	var b strings.Builder
+	for i, p := range e.Problems {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		if p.Line > 0 {
+			fmt.Fprintf(&b, "%s:%d:%d: %s\n  hint: %s", p.File, p.Line, p.Column, p.Message, p.Hint)
+		} else {
+			fmt.Fprintf(&b, "%s: %s\n  hint: %s", p.File, p.Message, p.Hint)
+		}
+	}
+	return b.String()
+}
+
+// LoadRelay reads the relay's configuration. The error is an *Error where the
+// content is at fault, and else says why the file could not be read.
+func LoadRelay(path string) (*Relay, error) {
+	data, err := durable.ReadFile(path, MaxFile)
+	if errors.Is(err, durable.ErrTooLarge) {
+		return nil, &Error{[]registration.Problem{tooLarge(path)}}
+	}
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		return nil, fmt.Errorf("config: reading %s: %w", path, pathErr.Err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("config: reading %s: %w", path, err)
+	}
+	return CheckRelay(path, data)
+}
+
+// CheckRelay makes a Relay of the content of a configuration file; path is for
+// the problems only. The error is an *Error.
+func CheckRelay(path string, data []byte) (*Relay, error) {
+	if len(data) > MaxFile {
+		return nil, &Error{[]registration.Problem{tooLarge(path)}}
+	}
+	d := newDocument(path)
+	var raw rawRelay
+	d.read(data, "#Relay", "relay.cue", &raw)
+	if d.broken {
+		return nil, d.err()
+	}
+	r := d.relay(&raw)
+	if err := d.err(); err != nil {
+		return nil, err
+	}
+	r.Warnings = d.warnings()
+	return r, nil
+}
+
+func tooLarge(path string) registration.Problem {
+	return registration.Problem{
+		File: path, Rule: registration.RuleTooLarge, Severity: registration.Error,
+		Message: fmt.Sprintf("the file is larger than %d bytes", MaxFile),
+		Hint:    "a configuration is a page of text; is this the right file?",
+	}
+}

@@ -1,0 +1,311 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/register/registration"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+const minimal = `
+hostname: "relay.mail.umich.edu"
+postmaster: "postmaster@umich.edu"
+tls: {certificate: "/etc/gatepost/fullchain.pem", key: "/etc/gatepost/privkey.pem"}
+register: repository: "https://github.com/umich/mail-relay-register"
+`
+
+func TestDefaultsComeFromTheSchema(t *testing.T) {
+	got, err := CheckRelay("relay.cue", []byte(minimal))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Relay{
+		Hostname:   "relay.mail.umich.edu",
+		Postmaster: mail.Address{Local: "postmaster", Domain: "umich.edu"},
+		Listen: Listen{
+			Relay: []string{":25"}, Submission: []string{":587"},
+			HTTP: "127.0.0.1:9587", Socket: "/run/gatepost/gatepostd.sock",
+		},
+		TLS:      TLS{Certificate: "/etc/gatepost/fullchain.pem", Key: "/etc/gatepost/privkey.pem"},
+		Register: Register{Repository: "https://github.com/umich/mail-relay-register", Branch: "main", Poll: 30 * time.Second, MaxRemovals: 0.3},
+		State:    "/var/lib/gatepost",
+		Deliver: Deliver{TLS: TLSOpportunistic, Timeouts: Timeouts{
+			Connect: 30 * time.Second, Command: 5 * time.Minute, Data: 3 * time.Minute, Dot: 10 * time.Minute}},
+		Limits: Limits{MessageBytes: 35 << 20, Recipients: 100, Sessions: 1000, SessionsPerAddress: 20,
+			IdleCommand: 5 * time.Minute, IdleData: 3 * time.Minute, DataRate: 100},
+		Queue: Queue{
+			Retry: []time.Duration{5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 40 * time.Minute,
+				time.Hour, 2 * time.Hour, 4 * time.Hour},
+			Expiry: 120 * time.Hour, DelayWarning: 4 * time.Hour},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestEveryFieldCanBeSet(t *testing.T) {
+	got, err := CheckRelay("relay.cue", []byte(`package gatepost // a comment
+
+hostname: "Relay.Umich.edu."
+postmaster: "mail-ops@umich.edu"
+portal: "https://relay.umich.edu/"
+listen: {relay: ["192.0.2.1:25", "[2001:db8::1]:25"], submission: [], "http": ""}
+listen: socket: "/tmp/x/../g.sock"
+register: {repository: "/srv/register.git", branch: "prod/eu", poll: "1m30s", tokenFile: "/etc/t", maxRemovals: 1}
+state: "/data"
+deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
+confirm: true
+limits: {messageBytes: 1Mi, recipients: 5, sessions: 10, sessionsPerAddress: 2, idleCommand: "1m", idleData: "30s", dataRate: 1000}
+queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Relay{
+		Hostname:   "relay.umich.edu",
+		Postmaster: mail.Address{Local: "mail-ops", Domain: "umich.edu"},
+		Portal:     "https://relay.umich.edu",
+		Listen:     Listen{Relay: []string{"192.0.2.1:25", "[2001:db8::1]:25"}, Submission: []string{}, Socket: "/tmp/g.sock"},
+		Register:   Register{Repository: "/srv/register.git", Branch: "prod/eu", Poll: 90 * time.Second, TokenFile: "/etc/t", MaxRemovals: 1},
+		State:      "/data",
+		Deliver: Deliver{Smarthosts: []string{"mx1.umich.edu:25", "192.0.2.9:2525"}, TLS: TLSOff, Timeouts: Timeouts{
+			Connect: 5 * time.Second, Command: time.Minute, Data: time.Minute, Dot: time.Hour}},
+		Confirm: true,
+		Limits: Limits{MessageBytes: 1 << 20, Recipients: 5, Sessions: 10, SessionsPerAddress: 2,
+			IdleCommand: time.Minute, IdleData: 30 * time.Second, DataRate: 1000},
+		Queue: Queue{Retry: []time.Duration{time.Minute}, Expiry: 36 * time.Hour},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// TestAllProblemsInOneRun holds every finding, its place and its hint.
+func TestAllProblemsInOneRun(t *testing.T) {
+	_, err := LoadRelay(filepath.Join("testdata", "invalid.cue"))
+	listed, ok := errors.AsType[*Error](err)
+	if !ok {
+		t.Fatalf("got %v, want an *Error", err)
+	}
+	golden := filepath.Join("testdata", "invalid.txt")
+	if *update {
+		if err := os.WriteFile(golden, []byte(err.Error()+"\n"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err2 := os.ReadFile(golden)
+	if err2 != nil {
+		t.Fatal(err2)
+	}
+	if got := err.Error() + "\n"; got != string(want) {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+	for _, p := range listed.Problems {
+		if p.Hint == "" || p.Line == 0 || p.Severity != registration.Error {
+			t.Errorf("incomplete: %+v", p)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for name, tc := range map[string]struct{ text, want string }{
+		"empty":                     {"", "1:1: hostname is missing"},
+		"syntax":                    {minimal + "listen: {", "syntax"},
+		"import":                    {"import \"strings\"\n" + minimal, "1:1: an import is not data"},
+		"reference":                 {minimal + "state: hostname\n", "6:8: a reference is not data"},
+		"interpolation":             {minimal + `state: "/x/\(hostname)"`, "6:8: an interpolation is not data"},
+		"attribute":                 {minimal + `state: "/x" @tag(x)`, "6:13: an attribute is not data"},
+		"comprehension":             {minimal + "if true {confirm: true}", "6:1: a comprehension is not data"},
+		"expression":                {minimal + "limits: messageBytes: 2*35Mi", "an expression is not data"},
+		"hidden field":              {minimal + `_x: 1`, "a key that is no plain name is not data"},
+		"too deep":                  {minimal + "a: b: c: d: e: f: g: h: i: j: 1", "too deeply nested"},
+		"key without certificate":   {strings.Replace(minimal, `certificate: "/etc/gatepost/fullchain.pem", `, "", 1), "4:6: tls.certificate is missing"},
+		"null":                      {minimal + "portal: null", "portal wants a string in quotes, not null"},
+		"negative":                  {minimal + "limits: recipients: -1", "limits.recipients is -1; it must be >=1 and <=10000"},
+		"struct for a value":        {minimal + "limits: recipients: {a: 1}", "limits.recipients wants a whole number, not a struct"},
+		"value for a struct":        {minimal + "limits: 7", "limits wants a struct"},
+		"empty host name":           {strings.Replace(minimal, "relay.mail.umich.edu", "", 1), "hostname is empty"},
+		"host name is an address":   {strings.Replace(minimal, "relay.mail.umich.edu", "192.0.2.1", 1), "no full host name"},
+		"display name":              {strings.Replace(minimal, "postmaster@", "Joe <postmaster@", 1), "no mailbox"},
+		"address taken":             {minimal + `listen: {relay: [":25"], submission: [":25"]}`, "listen.submission[0]: :25 is taken by listen.relay[0]"},
+		"listens nowhere":           {minimal + `listen: {relay: [], submission: []}`, "the relay listens nowhere"},
+		"no relay port":             {minimal + `listen: relay: ["192.0.2.1"]`, "no address with a port"},
+		"zone":                      {minimal + `listen: relay: ["[fe80::1%eth0]:25"]`, "no IP address"},
+		"long socket":               {minimal + `listen: socket: "/` + strings.Repeat("x", 110) + `"`, "longer than the 103 bytes"},
+		"credentials in the URL":    {strings.Replace(minimal, "https://", "https://bot:s3cret@", 1), "register.repository holds credentials"},
+		"token in clear text":       {strings.Replace(minimal, "https://", "http://", 1) + `register: tokenFile: "/t"`, "in clear text"},
+		"ssh":                       {strings.Replace(minimal, "https://", "ssh://", 1), "neither an http or https URL"},
+		"app and token":             {minimal + `register: {tokenFile: "/t", app: {id: 1, installation: 2, keyFile: "/k"}}`, "both tokenFile and app"},
+		"app":                       {minimal + `register: app: {id: 1, installation: 2, keyFile: "/k"}`, "register.app is not supported yet"},
+		"webhook":                   {minimal + `register: webhook: {listen: ":1", secretFile: "/k"}`, "register.webhook is not supported yet"},
+		"verify":                    {minimal + `register: verify: {}`, "register.verify is not supported yet"},
+		"verify github":             {minimal + `register: verify: github: {}`, "register.verify.github.postmasters is missing"},
+		"no waits":                  {minimal + `queue: retry: []`, "queue.retry has 0 waits"},
+		"negative wait":             {minimal + `queue: retry: ["-5m"]`, `"-5m" is no length of time`},
+		"warning after expiry":      {minimal + `queue: {expiry: "1h"}`, "not shorter than queue.expiry"},
+		"more per address than all": {minimal + `limits: sessions: 10`, "larger than limits.sessions"},
+		"portal with a line end":    {minimal + `portal: "https://x.edu/\r\nX: y"`, "portal"},
+		"conflict":                  {minimal + "confirm: true\nconfirm: false", "confirm is given twice"},
+		"too large":                 {minimal + strings.Repeat("// x\n", MaxFile/4), "larger than 1048576 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := CheckRelay("relay.cue", []byte(tc.text))
+			if err == nil {
+				t.Fatalf("accepted: %+v", r)
+			}
+			if name == "syntax" {
+				if p := err.(*Error).Problems; len(p) != 1 || p[0].Rule != registration.RuleSyntax {
+					t.Errorf("got %v", p)
+				}
+				return
+			}
+			if !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v\nwant %s", err, tc.want)
+			}
+			if strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("the error tells a secret: %v", err)
+			}
+		})
+	}
+}
+
+func TestWarnsOfSubmissionWithoutCertificate(t *testing.T) {
+	text := "hostname: \"r.umich.edu\", postmaster: \"p@umich.edu\"\nregister: repository: \"/r\"\n"
+	r, err := CheckRelay("relay.cue", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Warnings) != 1 || r.Warnings[0].Severity != registration.Warning {
+		t.Fatalf("got %v", r.Warnings)
+	}
+	r, err = CheckRelay("relay.cue", []byte(text+"listen: submission: []\n"))
+	if err != nil || len(r.Warnings) != 0 {
+		t.Fatalf("got %v, %v", r, err)
+	}
+}
+
+func TestUnreadableFile(t *testing.T) {
+	_, err := LoadRelay(filepath.Join(t.TempDir(), "absent.cue"))
+	if !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(), "config: reading ") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestTableOfFieldsIsComplete walks the struct, so that a new field needs a row
+// in the table, and with it an answer to 'does it change live?'.
+func TestTableOfFieldsIsComplete(t *testing.T) {
+	var want []string
+	var walk func(t reflect.Type, path string)
+	walk = func(t reflect.Type, path string) {
+		for f := range t.Fields() {
+			name := strings.ToLower(path + f.Name)
+			if f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[mail.Address]() {
+				walk(f.Type, name+".")
+			} else if name != "warnings" {
+				want = append(want, name)
+			}
+		}
+	}
+	walk(reflect.TypeFor[Relay](), "")
+	var got []string
+	for _, f := range fields() {
+		got = append(got, strings.ToLower(f.path))
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("the table has\n%v\nthe struct\n%v", got, want)
+	}
+}
+
+func TestLive(t *testing.T) {
+	load := func(extra string) *Relay {
+		r, err := CheckRelay("relay.cue", []byte(minimal+extra))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	base := load("")
+	for name, tc := range map[string]struct {
+		new              *Relay
+		applied, restart []string
+	}{
+		"nothing":      {new: load("")},
+		"token":        {new: load(`register: tokenFile: "/t"`), applied: []string{"register.tokenFile"}},
+		"both":         {new: load(`register: {tokenFile: "/t", poll: "10s"}, queue: retry: ["1m"]`), applied: []string{"register.tokenFile"}, restart: []string{"register.poll", "queue.retry"}},
+		"tls given up": {new: &Relay{}, restart: nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if name == "tls given up" {
+				r := *base
+				r.TLS = TLS{}
+				tc.new, tc.restart = &r, []string{"tls.certificate", "tls.key"}
+			}
+			applied, restart := Live(base, tc.new)
+			if !slices.Equal(applied, tc.applied) || !slices.Equal(restart, tc.restart) {
+				t.Errorf("got %v, %v; want %v, %v", applied, restart, tc.applied, tc.restart)
+			}
+		})
+	}
+}
+
+func TestLogValueReadsLikeTheFile(t *testing.T) {
+	r, err := CheckRelay("relay.cue", []byte(minimal))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("configuration", "config", r)
+	for _, want := range []string{`"register.poll":"30s"`, `"queue.expiry":"5d"`, `"postmaster":"postmaster@umich.edu"`, `"limits.messageBytes":36700160`} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%s lacks %s", out.String(), want)
+		}
+	}
+}
+
+func TestDurations(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"30s": 30 * time.Second, "5d": 120 * time.Hour, "1d12h": 36 * time.Hour, "1h30m": 90 * time.Minute, "0s": 0, "1.5h": 90 * time.Minute,
+	} {
+		if got, ok := ParseDuration(text); !ok || got != want {
+			t.Errorf("ParseDuration(%q) = %v, %v; want %v", text, got, ok, want)
+		}
+	}
+	for _, text := range []string{"", "5", "d", "-5m", "1d-12h", "+5m", "5 m", "1w", "99999999d", "1d1d", "m"} {
+		if got, ok := ParseDuration(text); ok {
+			t.Errorf("ParseDuration(%q) = %v, want a refusal", text, got)
+		}
+	}
+	for want, d := range map[string]time.Duration{"5d": 120 * time.Hour, "4h": 4 * time.Hour, "1h30m": 90 * time.Minute, "30s": 30 * time.Second, "1m30s": 90 * time.Second, "0s": 0, "10m": 10 * time.Minute} {
+		if got := FormatDuration(d); got != want {
+			t.Errorf("FormatDuration(%v) = %q, want %q", d, got, want)
+		}
+	}
+}
+
+func FuzzCheckRelay(f *testing.F) {
+	f.Add([]byte(minimal))
+	if data, err := os.ReadFile(filepath.Join("testdata", "invalid.cue")); err == nil {
+		f.Add(data)
+	}
+	f.Add([]byte("a: [...]\nb: <5\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := CheckRelay("relay.cue", data)
+		if (r == nil) == (err == nil) {
+			t.Fatalf("got %v and %v", r, err)
+		}
+	})
+}

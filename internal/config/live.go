@@ -1,0 +1,107 @@
+package config
+
+import (
+	"log/slog"
+	"reflect"
+	"strings"
+	"time"
+)
+
+// A field is one row of the table of what can change while the relay runs.
+type field struct {
+	path string
+	live bool // the running relay takes the new value up; else it needs a restart
+	get  func(*Relay) any
+}
+
+// fields lists every field of a Relay: the one place that says which take
+// effect in a running relay, and which wait for a restart.
+func fields() []field {
+	return []field{
+		{"hostname", false, func(r *Relay) any { return r.Hostname }},
+		{"postmaster", false, func(r *Relay) any { return r.Postmaster.String() }},
+		{"portal", false, func(r *Relay) any { return r.Portal }},
+		{"listen.relay", false, func(r *Relay) any { return r.Listen.Relay }},
+		{"listen.submission", false, func(r *Relay) any { return r.Listen.Submission }},
+		{"listen.http", false, func(r *Relay) any { return r.Listen.HTTP }},
+		{"listen.socket", false, func(r *Relay) any { return r.Listen.Socket }},
+		{"tls.certificate", true, func(r *Relay) any { return r.TLS.Certificate }}, // but see tlsSwitched
+		{"tls.key", true, func(r *Relay) any { return r.TLS.Key }},
+		{"register.repository", false, func(r *Relay) any { return r.Register.Repository }},
+		{"register.branch", false, func(r *Relay) any { return r.Register.Branch }},
+		{"register.poll", false, func(r *Relay) any { return r.Register.Poll }},
+		{"register.tokenFile", true, func(r *Relay) any { return r.Register.TokenFile }},
+		{"register.app", false, func(r *Relay) any { return r.Register.App }},
+		{"register.webhook", false, func(r *Relay) any { return r.Register.Webhook }},
+		{"register.verify", false, func(r *Relay) any { return r.Register.Verify }},
+		{"register.maxRemovals", false, func(r *Relay) any { return r.Register.MaxRemovals }},
+		{"state", false, func(r *Relay) any { return r.State }},
+		{"deliver.smarthosts", false, func(r *Relay) any { return r.Deliver.Smarthosts }},
+		{"deliver.tls", false, func(r *Relay) any { return r.Deliver.TLS }},
+		{"deliver.timeouts.connect", false, func(r *Relay) any { return r.Deliver.Timeouts.Connect }},
+		{"deliver.timeouts.command", false, func(r *Relay) any { return r.Deliver.Timeouts.Command }},
+		{"deliver.timeouts.data", false, func(r *Relay) any { return r.Deliver.Timeouts.Data }},
+		{"deliver.timeouts.dot", false, func(r *Relay) any { return r.Deliver.Timeouts.Dot }},
+		{"confirm", false, func(r *Relay) any { return r.Confirm }},
+		{"limits.messageBytes", false, func(r *Relay) any { return r.Limits.MessageBytes }},
+		{"limits.recipients", false, func(r *Relay) any { return r.Limits.Recipients }},
+		{"limits.sessions", false, func(r *Relay) any { return r.Limits.Sessions }},
+		{"limits.sessionsPerAddress", false, func(r *Relay) any { return r.Limits.SessionsPerAddress }},
+		{"limits.idleCommand", false, func(r *Relay) any { return r.Limits.IdleCommand }},
+		{"limits.idleData", false, func(r *Relay) any { return r.Limits.IdleData }},
+		{"limits.dataRate", false, func(r *Relay) any { return r.Limits.DataRate }},
+		{"queue.retry", false, func(r *Relay) any { return r.Queue.Retry }},
+		{"queue.expiry", false, func(r *Relay) any { return r.Queue.Expiry }},
+		{"queue.delayWarning", false, func(r *Relay) any { return r.Queue.DelayWarning }},
+	}
+}
+
+// Live tells which fields differ between two configurations: those that a
+// running relay takes up, and those that wait for a restart, each by its path
+// in the file and in the order of the file.
+func Live(old, new *Relay) (applied, needRestart []string) {
+	// Without a certificate the listeners were made without STARTTLS.
+	tlsSwitched := old.TLS.Enabled() != new.TLS.Enabled()
+	for _, f := range fields() {
+		switch {
+		case reflect.DeepEqual(f.get(old), f.get(new)):
+		case f.live && !(tlsSwitched && strings.HasPrefix(f.path, "tls.")):
+			applied = append(applied, f.path)
+		default:
+			needRestart = append(needRestart, f.path)
+		}
+	}
+	return applied, needRestart
+}
+
+// LogValue is the effective configuration, field by field. There is no secret
+// in it: files that hold secrets are named, never opened, and credentials in
+// URLs are refused.
+func (r *Relay) LogValue() slog.Value {
+	var attrs []slog.Attr
+	for _, f := range fields() {
+		attrs = append(attrs, slog.Any(f.path, loggable(f.get(r))))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// loggable makes a value read in a log as it reads in the file.
+func loggable(v any) any {
+	switch v := v.(type) {
+	case time.Duration:
+		return FormatDuration(v)
+	case []time.Duration:
+		list := make([]string, len(v))
+		for i := range v {
+			list[i] = FormatDuration(v[i])
+		}
+		return list
+	}
+	if rv := reflect.ValueOf(v); rv.Kind() == reflect.Pointer {
+		if rv.IsNil() {
+			return nil
+		}
+		return rv.Elem().Interface()
+	}
+	return v
+}
