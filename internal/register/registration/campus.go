@@ -1,0 +1,139 @@
+package registration
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// readCampus reads a file under campus/; nil when there is an error. Each
+// network and each department is judged by itself, so that a file of a hundred
+// thousand networks needs no more memory at a time than one of them.
+func (p *Parser) readCampus(file string, n *node, r *report) *Campus {
+	c := &Campus{Path: file}
+	p.campusList(c, n, r)
+	for f := range n.get("networks").each() {
+		if len(r.problems) > maxProblems {
+			break
+		}
+		p.campusNetwork(c, f, r)
+	}
+	for f := range n.get("departments").each() {
+		if len(r.problems) > maxProblems {
+			break
+		}
+		p.campusDepartment(c, f, r)
+	}
+	if r.errors > 0 {
+		return nil
+	}
+	return c
+}
+
+// campusList judges the top of the file, with the entries of networks and
+// departments left out, and the list campus.
+func (p *Parser) campusList(c *Campus, n *node, r *report) {
+	seen := map[netip.Prefix]Pos{}
+	for _, e := range n.get("campus").list() {
+		prefix, ok := checkPrefix(e, r)
+		if !ok {
+			continue
+		}
+		if first, twice := seen[prefix]; twice {
+			r.blame(e, RuleIPDuplicate, fmt.Sprintf("%s is in this list already, on line %d", prefix, first.Line), "delete one of the two")
+			continue
+		}
+		seen[prefix] = e.at
+		c.Prefixes = append(c.Prefixes, Prefix{prefix, e.at})
+	}
+	if len(n.fields) == 0 {
+		r.add(n.at, RuleMissingField, "the file says nothing", "write campus, networks or departments, or delete the file")
+	}
+	top := &node{kind: recordNode, at: n.at}
+	for f := range n.each() {
+		if (f.name == "networks" || f.name == "departments") && f.value.kind == recordNode {
+			continue
+		}
+		top.fields = append(top.fields, *f)
+	}
+	p.campus.settle(top, r, false, nil)
+}
+
+func checkPrefix(n *node, r *report) (netip.Prefix, bool) {
+	if !n.isText() {
+		return netip.Prefix{}, false
+	}
+	prefix, message, hint := network(n.text)
+	if message != "" {
+		r.blame(n, RuleBadIP, message, hint)
+		return netip.Prefix{}, false
+	}
+	return prefix, true
+}
+
+func (p *Parser) campusNetwork(c *Campus, f *field, r *report) {
+	// A name cannot be written twice, and a prefix has one form only: no duplicates here.
+	prefix, message, hint := network(f.name)
+	if message != "" {
+		r.add(f.at, RuleBadIP, message, hint)
+	}
+	checkDepartment(f.value.get("department"), r)
+	var raw struct{ Department, Use string }
+	if p.network.settle(f.value, r, r.errors == 0, &raw) {
+		c.Networks = append(c.Networks, Network{prefix, raw.Department, raw.Use, f.at})
+	}
+}
+
+func (p *Parser) campusDepartment(c *Campus, f *field, r *report) {
+	if !isDepartmentID(f.name) {
+		r.add(f.at, RuleSchema, quote(f.name)+" is no department's short name",
+			"write small letters, digits and hyphens, like \"lsa-physics\"; campus and blocks are taken")
+	}
+	for _, d := range f.value.get("contactDomains").list() {
+		checkText(d, r, func(s string) (string, string) {
+			if isDomain(s) {
+				return "", ""
+			}
+			return quote(s) + " is no domain", `write a domain, like "example.edu"`
+		})
+	}
+	if f.value.kind == recordNode && f.value.get("speakers") == nil && f.value.get("team") == nil {
+		r.add(f.value.at, RuleMissingField, "neither speakers nor team is in "+clip(f.name, 64),
+			`add speakers: [{github: "octocat", id: 583231}], or team: {slug: "lsa-physics", id: 42}: without one nobody can register`)
+	}
+	var raw rawDepartment
+	if p.department.settle(f.value, r, r.errors == 0, &raw) {
+		c.Departments = append(c.Departments, raw.department(f))
+	}
+}
+
+// checkDepartment refuses a short name that can be no folder of a department.
+func checkDepartment(n *node, r *report) {
+	checkText(n, r, func(s string) (string, string) {
+		if isDepartmentID(s) {
+			return "", ""
+		}
+		return quote(s) + " is no department's short name", "write small letters, digits and hyphens, as in departments"
+	})
+}
+
+type rawDepartment struct {
+	Name     string
+	Speakers []struct {
+		GitHub string
+		ID     int64
+	}
+	Team           Team
+	ContactDomains []string
+}
+
+func (raw *rawDepartment) department(f *field) Department {
+	d := Department{ID: f.name, Name: raw.Name, Team: raw.Team, At: f.at}
+	for _, s := range raw.Speakers {
+		d.Speakers = append(d.Speakers, Speaker{s.GitHub, s.ID})
+	}
+	for _, domain := range raw.ContactDomains {
+		d.ContactDomains = append(d.ContactDomains, strings.ToLower(domain))
+	}
+	return d
+}
