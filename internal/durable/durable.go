@@ -15,7 +15,9 @@ import (
 
 // WriteFile replaces the file at path by data. When it returns nil, the new
 // content and its name are on stable storage. On an error the old file stands
-// and nothing is left beside it.
+// and nothing is left beside it; only if the very last step failed, syncing the
+// directory, the new one may stand already. A symbolic link at path is itself
+// replaced, not followed.
 func WriteFile(path string, data []byte, perm os.FileMode) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")

@@ -1,0 +1,224 @@
+package durable_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"example.edu/gatepost/internal/durable"
+)
+
+// names lists a folder, hidden files included.
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+func content(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestWriteFileReplaces(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state.json")
+	for _, step := range []struct {
+		text string
+		perm os.FileMode
+	}{
+		{"first", 0o600},
+		{"a longer second", 0o644},
+		{"", 0o600}, // an empty file is content too
+		{"last", 0o640},
+	} {
+		if err := durable.WriteFile(path, []byte(step.text), step.perm); err != nil {
+			t.Fatal(err)
+		}
+		if got := content(t, path); got != step.text {
+			t.Errorf("got %q, want %q", got, step.text)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != step.perm { // whatever the umask
+			t.Errorf("perm %v, want %v", got, step.perm)
+		}
+		if got := names(t, dir); len(got) != 1 {
+			t.Errorf("left behind: %v", got)
+		}
+	}
+}
+
+// TestWriteFileReplacesALinkNotItsTarget keeps a hostile or forgotten link from
+// leading the write elsewhere.
+func TestWriteFileReplacesALinkNotItsTarget(t *testing.T) {
+	dir := t.TempDir()
+	target, link := filepath.Join(dir, "target"), filepath.Join(dir, "link")
+	if err := os.WriteFile(target, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.WriteFile(link, []byte("new"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := content(t, target); got != "old" {
+		t.Errorf("the target became %q", got)
+	}
+	if got := content(t, link); got != "new" {
+		t.Errorf("the link's name holds %q", got)
+	}
+}
+
+func TestFailureLeavesTheOldAndNothingBeside(t *testing.T) {
+	for name, prepare := range map[string]func(t *testing.T, dir string) (path string){
+		"no folder": func(t *testing.T, dir string) string {
+			return filepath.Join(dir, "absent", "state.json")
+		},
+		"the name is taken by a folder": func(t *testing.T, dir string) string { // the rename fails, after all data is written
+			path := filepath.Join(dir, "taken")
+			if err := os.MkdirAll(filepath.Join(path, "inner"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			return path
+		},
+		"a name too long": func(t *testing.T, dir string) string {
+			return filepath.Join(dir, fmt.Sprintf("%0300d", 1))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			old := filepath.Join(dir, "old")
+			if err := os.WriteFile(old, []byte("old"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			path := prepare(t, dir)
+			before := names(t, dir)
+			if err := durable.WriteFile(path, []byte("new"), 0o600); err == nil {
+				t.Fatal("no error")
+			}
+			if after := names(t, dir); fmt.Sprint(after) != fmt.Sprint(before) {
+				t.Errorf("before %v, after %v", before, after)
+			}
+			if content(t, old) != "old" {
+				t.Error("the old file changed")
+			}
+		})
+	}
+}
+
+func TestFailureInAFolderOneMayNotWrite(t *testing.T) {
+	if os.Getuid() == 0 {
+		t.Skip("root may write anywhere")
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state.json")
+	if err := durable.WriteFile(path, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Chmod(dir, 0o700)
+	if err := durable.WriteFile(path, []byte("new"), 0o600); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("got %v", err)
+	}
+	if got := content(t, path); got != "old" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestReadersSeeOldOrNew reads while writers replace: there is never a mixture
+// and never nothing.
+func TestReadersSeeOldOrNew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.json")
+	texts := map[string]bool{}
+	for i := range 4 {
+		texts[fmt.Sprintf("%0*d", 1000*(i+1), i)] = true
+	}
+	for text := range texts {
+		if err := durable.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var writers sync.WaitGroup
+	for text := range texts {
+		writers.Go(func() {
+			for range 10 {
+				if err := durable.WriteFile(path, []byte(text), 0o600); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { writers.Wait(); close(done) }()
+	for {
+		data, err := durable.ReadFile(path, 1<<20)
+		if err != nil || !texts[string(data)] {
+			t.Fatalf("read %d bytes, %v", len(data), err)
+		}
+		select {
+		case <-done:
+			if got := names(t, filepath.Dir(path)); len(got) != 1 {
+				t.Errorf("left behind: %v", got)
+			}
+			return
+		default:
+		}
+	}
+}
+
+func TestReadFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, []byte("12345"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		max  int64
+		want error
+	}{{6, nil}, {5, nil}, {4, durable.ErrTooLarge}, {0, durable.ErrTooLarge}} {
+		data, err := durable.ReadFile(path, tc.max)
+		if !errors.Is(err, tc.want) {
+			t.Errorf("max %d: %v, want %v", tc.max, err, tc.want)
+		}
+		if tc.want == nil && string(data) != "12345" {
+			t.Errorf("max %d: %q", tc.max, data)
+		}
+		if tc.want != nil && data != nil {
+			t.Errorf("max %d: %q beside an error", tc.max, data)
+		}
+	}
+	if _, err := durable.ReadFile(path+".absent", 1); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := durable.ReadFile("/dev/zero", 1000); !errors.Is(err, durable.ErrTooLarge) {
+		t.Errorf("an endless file: %v", err)
+	}
+}
+
+func TestSyncDir(t *testing.T) {
+	if err := durable.SyncDir(t.TempDir()); err != nil {
+		t.Error(err)
+	}
+	if err := durable.SyncDir(filepath.Join(t.TempDir(), "absent")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
