@@ -8,9 +8,11 @@ type Code int
 
 // The reply codes that the relay gives or acts upon.
 const (
+	CodeHelp             Code = 214
 	CodeReady            Code = 220
 	CodeBye              Code = 221
 	CodeOK               Code = 250
+	CodeCannotVerify     Code = 252
 	CodeStartData        Code = 354
 	CodeShutdown         Code = 421 // also: no register yet, draining, too many sessions
 	CodeLocalError       Code = 451

@@ -1,0 +1,268 @@
+package smtpd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"example.edu/gatepost/internal/register/policy"
+)
+
+// A port is what a listener is for.
+type port uint8
+
+const (
+	relayPort      port = iota // 25: clear text; STARTTLS offered
+	submissionPort             // 587: STARTTLS required before MAIL
+)
+
+func (p port) String() string { return [...]string{"relay", "submission"}[p] }
+
+// ServeRelay accepts mail on l in clear text, offering STARTTLS where there is
+// a certificate. When ctx ends it stops accepting, says 421 to idle sessions
+// and to the others at their next command, waits for bodies that are under way
+// (Limits.Drain), and returns nil once every session has ended. It closes l.
+func (s *Server) ServeRelay(ctx context.Context, l net.Listener) error {
+	return s.serve(ctx, l, relayPort)
+}
+
+// ServeSubmission is ServeRelay with STARTTLS required before MAIL.
+func (s *Server) ServeSubmission(ctx context.Context, l net.Listener) error {
+	return s.serve(ctx, l, submissionPort)
+}
+
+func (s *Server) serve(ctx context.Context, l net.Listener, p port) error {
+	g := &gate{srv: s, port: p, conns: map[*conn]struct{}{},
+		turned: make(chan struct{}, s.limits.Refusals),
+		hand:   handoff{addr: l.Addr(), conns: make(chan net.Conn), stop: make(chan struct{})}}
+	looped := make(chan struct{})
+	go func() {
+		defer close(looped)
+		_ = s.loop.Serve(g.hand) // ends with net.ErrClosed when hand.stop is closed
+	}()
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+
+	err := g.accept(ctx, l)
+	_ = l.Close()
+	g.drain()
+	close(g.hand.stop)
+	<-looped
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("smtpd: accepting on %s: %w", l.Addr(), err)
+}
+
+// A gate stands before one listener: it looks each client up before a word is
+// said, and lets it through to go-smtp or turns it away.
+type gate struct {
+	srv    *Server
+	port   port
+	hand   handoff
+	turned chan struct{} // one token for each greeting being refused
+
+	mu    sync.Mutex // guards conns
+	conns map[*conn]struct{}
+	all   sync.WaitGroup // sessions and refusals
+}
+
+// accept runs until the listener ends. Nothing in it waits for a client.
+func (g *gate) accept(ctx context.Context, l net.Listener) error {
+	wait := 5 * time.Millisecond
+	for {
+		nc, err := l.Accept()
+		switch {
+		case err == nil:
+			wait = 5 * time.Millisecond
+			g.meet(ctx, nc)
+		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			return err
+		default: // out of file descriptors, mostly: it passes
+			g.srv.log.Warn("accept failed", "port", g.port, "cause", err)
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+			}
+			wait = min(2*wait, time.Second)
+		}
+	}
+}
+
+// meet decides on one new connection.
+func (g *gate) meet(ctx context.Context, nc net.Conn) {
+	s := g.srv
+	addr := clientAddr(nc)
+	v := s.register.Lookup(addr, s.now())
+	v.Addr = addr
+	if r, no := s.turnAway(v); no {
+		g.refuse(nc, addr, r)
+		return
+	}
+	leave, r, ok := s.crowd.enter(addr)
+	if !ok {
+		if r {
+			g.refuse(nc, addr, s.sayFullAddress(addr, s.limits.SessionsPerAddress))
+		} else {
+			g.refuse(nc, addr, s.sayFull())
+		}
+		return
+	}
+	g.all.Add(1)
+	s.metrics.sessions.Inc()
+	s.metrics.connections.WithLabelValues(g.port.String(), "served").Inc()
+	var c *conn
+	c = newConn(ctx, s, g.port, nc, addr, v, func() {
+		g.mu.Lock()
+		delete(g.conns, c)
+		g.mu.Unlock()
+		s.metrics.sessions.Dec()
+		leave()
+		g.all.Done()
+	})
+	g.mu.Lock()
+	g.conns[c] = struct{}{}
+	g.mu.Unlock()
+	g.hand.conns <- c
+}
+
+// turnAway says what a client that gets no session is told. Whoever is on
+// campus gets a session, if only to learn at RCPT what to do next.
+func (s *Server) turnAway(v policy.Verdict) (reply, bool) {
+	switch v.Standing {
+	case policy.Registered, policy.Expired, policy.Unregistered:
+		return reply{}, false
+	case policy.Blocked:
+		return s.sayBlocked(v), true
+	case policy.OffCampus:
+		return s.sayOffCampus(v.Addr), true
+	}
+	return s.sayNoRegister(), true // never a 5xx for our own lack
+}
+
+// refuse says r in place of a greeting, in a goroutine of its own with a
+// deadline; with too many of those, the client is told nothing.
+func (g *gate) refuse(nc net.Conn, addr netip.Addr, r reply) {
+	s := g.srv
+	s.metrics.connections.WithLabelValues(g.port.String(), r.word).Inc()
+	s.logRefusal(addr, "greeting", r, nil)
+	select {
+	case g.turned <- struct{}{}:
+	default:
+		_ = nc.Close()
+		return
+	}
+	g.all.Go(func() {
+		defer func() { <-g.turned }()
+		defer func() { _ = nc.Close() }()
+		if nc.SetDeadline(time.Now().Add(s.limits.Refusal)) != nil {
+			return
+		}
+		var b bytes.Buffer
+		r.appendTo(&b)
+		if _, err := nc.Write(b.Bytes()); err == nil {
+			lastWords(nc, nc, s.limits.Refusal)
+		}
+	})
+}
+
+// drain ends all sessions: gently, then at the deadline by force.
+func (g *gate) drain() {
+	g.each((*conn).drain)
+	done := make(chan struct{})
+	go func() {
+		g.all.Wait()
+		close(done)
+	}()
+	timer := time.NewTimer(g.srv.limits.Drain)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return
+	case <-timer.C:
+		g.srv.log.Warn("drain: sessions cut at the deadline", "port", g.port)
+	}
+	g.each((*conn).abort)
+	<-done
+}
+
+func (g *gate) each(f func(*conn)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.conns {
+		f(c)
+	}
+}
+
+// clientAddr is the other end's address, unmapped; a zone, which only a
+// link-local address has, is dropped, and the register does not know those.
+func clientAddr(nc net.Conn) netip.Addr {
+	ap, err := netip.ParseAddrPort(nc.RemoteAddr().String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}
+
+// A handoff is the listener that go-smtp accepts from: what the gate lets through.
+type handoff struct {
+	addr  net.Addr
+	conns chan net.Conn
+	stop  chan struct{}
+}
+
+var _ net.Listener = handoff{}
+
+func (h handoff) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.stop:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close does nothing: the gate ends the hand-off, after its sessions.
+func (h handoff) Close() error   { return nil }
+func (h handoff) Addr() net.Addr { return h.addr }
+
+// A crowd counts sessions, in all and for each address.
+type crowd struct {
+	most, mostEach int
+
+	mu   sync.Mutex // guards what follows
+	all  int
+	each map[netip.Addr]int
+}
+
+func newCrowd(most, mostEach int) *crowd {
+	return &crowd{most: most, mostEach: mostEach, each: map[netip.Addr]int{}}
+}
+
+// enter takes a place; ok is false where there is none, and ofAddress says
+// whether the address alone has used its share up.
+func (c *crowd) enter(a netip.Addr) (leave func(), ofAddress, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.each[a] >= c.mostEach {
+		return nil, true, false
+	}
+	if c.all >= c.most {
+		return nil, false, false
+	}
+	c.all++
+	c.each[a]++
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.all--
+		if c.each[a]--; c.each[a] == 0 {
+			delete(c.each, a)
+		}
+	}, false, true
+}

@@ -1,0 +1,57 @@
+package smtpd
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Label sets, all closed:
+//
+//	port      relay, submission
+//	outcome   served, or the word of the greeting's refusal
+//	stage     greeting, EHLO, MAIL, RCPT, DATA, BDAT, STARTTLS, AUTH, other: the verbs of command.go
+//	reason    the words in replies.go
+type metrics struct {
+	sessions          prometheus.Gauge
+	connections       *prometheus.CounterVec // port, outcome
+	refusals          *prometheus.CounterVec // stage, reason
+	accepted          prometheus.Counter
+	acceptedBytes     prometheus.Counter
+	aborted           prometheus.Counter
+	handshakeFailures prometheus.Counter
+	commitSeconds     prometheus.Histogram
+}
+
+// newMetrics registers with reg, if there is one.
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		sessions: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "gatepost_smtpd_sessions", Help: "SMTP sessions now open."}),
+		connections: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatepost_smtpd_connections_total", Help: "Connections met, by listener and what became of them before the greeting."},
+			[]string{"port", "outcome"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatepost_smtpd_refusals_total", Help: "4xx and 5xx replies inside sessions, by command and reason."},
+			[]string{"stage", "reason"}),
+		accepted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gatepost_smtpd_accepted_messages_total", Help: "Messages answered 250 after they were stored."}),
+		acceptedBytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gatepost_smtpd_accepted_bytes_total", Help: "Octets of accepted messages as they arrived."}),
+		aborted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gatepost_smtpd_aborted_messages_total", Help: "Bodies that broke off: disconnected, too slow, or abandoned by the client."}),
+		handshakeFailures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gatepost_smtpd_tls_handshake_failures_total", Help: "STARTTLS handshakes that failed."}),
+		commitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "gatepost_smtpd_commit_seconds", Help: "Time the store took to make a message durable.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8)}),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	var errs []error
+	for _, c := range []prometheus.Collector{m.sessions, m.connections, m.refusals, m.accepted, m.acceptedBytes, m.aborted, m.handshakeFailures, m.commitSeconds} {
+		errs = append(errs, reg.Register(c))
+	}
+	return m, errors.Join(errs...)
+}

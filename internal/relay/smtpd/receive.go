@@ -1,0 +1,245 @@
+package smtpd
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"example.edu/gatepost/internal/mail"
+)
+
+// writeSize is how much of a message is gathered for one Write to the store.
+const writeSize = 32 << 10
+
+// buffers are the gathering buffers of messages that are under way.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) get() *[]byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return p
+	}
+	p := make([]byte, 0, writeSize)
+	return &p
+}
+
+func (b *buffers) put(p *[]byte) {
+	*p = (*p)[:0]
+	b.pool.Put(p)
+}
+
+// errAbandoned ends a message in chunks that the client gave up (RSET, QUIT, …).
+var errAbandoned = errors.New("smtpd: the client abandoned the message")
+
+// receive takes one body off the wire and stores it, and leaves in c.pending
+// what go-smtp's reply is replaced by. Plan: trace header first; the body, read
+// and checked; then, only if it ended properly, commit. What cannot be read to
+// its end ends the connection; what is refused for its content is read to its
+// end and refused.
+func (c *conn) receive() {
+	c.body = &pace{began: time.Now()}
+	size, refusal, err := c.transfer()
+	half := c.body.half
+	c.body = nil
+	switch {
+	case err == nil && refusal == nil:
+		c.commit(size)
+	case err == nil:
+		c.sayInsteadOf(*refusal)
+	case errors.Is(err, errAbandoned):
+		c.srv.metrics.aborted.Inc()
+		c.swallow = true // the pushed-back command is what gets an answer
+	default:
+		c.srv.metrics.aborted.Inc()
+		if !c.closing {
+			c.srv.log.Info("aborted", "client", c.addr, "registration", pathOf(c.tx.verdict), "octets", size, "cause", err)
+			c.lastWordsFor(err, half)
+		}
+	}
+	c.dropTransaction()
+	if !c.closing {
+		c.handout = []byte(".\r\n") // the end that go-smtp's own reader waits for
+	}
+}
+
+// lastWordsFor ends the session after a body that could not be read on; half
+// tells that it stopped at a CR.
+func (c *conn) lastWordsFor(err error, half bool) {
+	if t, broken := errors.AsType[tooMuch](err); broken {
+		c.fail(t.reply)
+		return
+	}
+	switch {
+	case errors.Is(err, errBareLF):
+		c.fail(c.srv.sayBareLF(c.addr))
+	case errors.Is(err, errBareCR), errors.Is(err, os.ErrDeadlineExceeded) && half:
+		c.fail(sayBareCR())
+	case errors.Is(err, errNUL):
+		c.fail(sayNUL())
+	case errors.Is(err, errLongLine):
+		c.fail(sayLongLine(c.srv.limits.MaxLine))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.fail(saySlow())
+	default:
+		c.hangUp()
+	}
+}
+
+// tooMuch is an error that carries its reply: there is no reading to the end.
+type tooMuch struct{ reply reply }
+
+func (tooMuch) Error() string { return "smtpd: more than will be read" }
+
+// transfer reads the body into the store. It returns the octets read, and a
+// refusal if the message came whole but is not wanted.
+func (c *conn) transfer() (size int64, refusal *reply, err error) {
+	l := c.srv.limits
+	gathered := c.srv.buffers.get()
+	defer c.srv.buffers.put(gathered)
+	g := &gatherer{to: c.tx.msg, buf: *gathered}
+	pass := c.newHeaderPass(g)
+	body := c.newBodyReader()
+	g.add([]byte(received(c.tx.env, c.srv.hostname)))
+	no := func(r reply) {
+		if refusal == nil {
+			refusal = &r
+		}
+	}
+	for {
+		piece, eol, err := body.next()
+		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return size, nil, err
+		}
+		size += int64(len(piece))
+		if eol {
+			size += 2
+		}
+		switch {
+		case size > l.MaxMessage+lingerSize: // there is a limit to politeness, too
+			return size, nil, tooMuch{sayTooLarge(l.MaxMessage)}
+		case size > l.MaxMessage:
+			no(sayTooLarge(l.MaxMessage))
+		case refusal != nil:
+		default:
+			switch pass.write(piece, eol) {
+			case headerTooLarge:
+				no(sayHeaderTooLarge(l.MaxHeader))
+			case headerLoop:
+				no(sayLoop(l.MaxHops))
+			}
+			if g.err != nil {
+				no(c.storeFailed("write", g.err))
+			}
+		}
+		if refusal != nil && c.tx.chunks != nil { // in chunks the answer comes after this one
+			return size, refusal, c.tx.chunks.discard()
+		}
+	}
+	if refusal == nil {
+		pass.close()
+		if g.flush(); g.err != nil {
+			no(c.storeFailed("write", g.err))
+		}
+	}
+	return size, refusal, nil
+}
+
+func (c *conn) newBodyReader() *bodyReader {
+	bareLF, _, _ := c.device()
+	b := &bodyReader{in: c.in, dots: true, fix: bareLF == "fix", lfEnd: bareLF == "fix" && !c.sawCRLF, maxLine: c.srv.limits.MaxLine}
+	b.half = func(wait bool) { c.body.half = wait }
+	if c.tx.chunks != nil {
+		b.in, b.dots = bufio.NewReaderSize(c.tx.chunks, inSize), false
+	}
+	return b
+}
+
+func (c *conn) newHeaderPass(g *gatherer) *headerPass {
+	h := &headerPass{out: g.add, maxBytes: c.srv.limits.MaxHeader, maxHops: c.srv.limits.MaxHops}
+	if _, _, add := c.device(); add {
+		h.date = dateValue(c.tx.env.Arrival)
+		h.messageID = "<" + strings.ToLower(rand.Text()) + "@" + c.srv.hostname + ">"
+	}
+	return h
+}
+
+// commit makes the message durable and only then promises it.
+func (c *conn) commit(size int64) {
+	tx := c.tx
+	ctx, cancel := context.WithTimeout(c.ctx, c.srv.limits.Commit)
+	defer cancel()
+	if tx.token != "" {
+		c.recordProof(ctx)
+		return
+	}
+	began := time.Now()
+	id, err := tx.msg.Commit(ctx)
+	tx.msg = nil // Commit or Abort, never both
+	if err != nil {
+		c.sayInsteadOf(c.storeFailed("commit", err))
+		return
+	}
+	took := time.Since(began)
+	m := c.srv.metrics
+	m.accepted.Inc()
+	m.acceptedBytes.Add(float64(size))
+	m.commitSeconds.Observe(took.Seconds())
+	c.idle = 0
+	c.srv.log.Info("accepted", "id", id, "client", c.addr, "registration", tx.env.Registration, "commit", tx.env.Commit,
+		"from", tx.env.From.String(), "recipients", len(tx.env.To), "octets", size, "protocol", tx.env.Protocol,
+		"tls", tx.env.TLS, "helo", tx.env.HELO, "took", took)
+	c.sayInsteadOf(sayAccepted(id))
+}
+
+func (c *conn) recordProof(ctx context.Context) {
+	if err := c.srv.prover.Proved(ctx, c.addr, c.tx.token); err != nil {
+		c.sayInsteadOf(c.storeFailed("record proof", err))
+		return
+	}
+	c.srv.log.Info("proved", "client", c.addr)
+	c.idle = 0
+	c.sayInsteadOf(sayProved(c.addr))
+}
+
+// note counts and logs a refusal, one line each.
+func (c *conn) note(r reply) {
+	c.srv.metrics.refusals.WithLabelValues(c.verb, r.word).Inc()
+	var from *mail.Address
+	if c.tx != nil {
+		from = &c.tx.env.From
+	}
+	c.srv.logRefusal(c.addr, c.verb, r, from)
+}
+
+// A gatherer writes to the store in large pieces, and keeps its first error.
+type gatherer struct {
+	to  io.Writer
+	buf []byte
+	err error
+}
+
+func (g *gatherer) add(p []byte) {
+	for len(p) > 0 {
+		n := min(len(p), writeSize-len(g.buf))
+		g.buf = append(g.buf, p[:n]...)
+		p = p[n:]
+		if len(g.buf) == writeSize {
+			g.flush()
+		}
+	}
+}
+
+func (g *gatherer) flush() {
+	if g.err == nil && len(g.buf) > 0 {
+		_, g.err = g.to.Write(g.buf)
+	}
+	g.buf = g.buf[:0]
+}

@@ -1,0 +1,329 @@
+package smtpd
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"path"
+	"strings"
+
+	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/register/policy"
+)
+
+// Every text that a client reads is in this file. Each fits in two lines of
+// 512 octets (RFC 5321 §4.5.3.1.5), names what it is about, says why in plain
+// words and whom to turn to, and never holds the text of an error.
+
+// maxReplyLine is what a reply line may hold, CRLF included. RFC 5321 §4.5.3.1.5.
+const maxReplyLine = 512
+
+// A reply is what a client is told. word is the metric and log label of a
+// refusal, from refusalWords.
+type reply struct {
+	code  mail.Code
+	enh   mail.Enhanced // zero: none, for 220, 354 and the reply to EHLO
+	text  string
+	word  string
+	lines []string // EHLO: keywords that follow text, a line each
+}
+
+func (r reply) refusal() bool { return r.code.Temporary() || r.code.Permanent() }
+
+// appendTo adds the wire form: the enhanced code on every line (RFC 2034 §4),
+// printable ASCII only, at most two lines (but for EHLO) that fit.
+func (r reply) appendTo(b *bytes.Buffer) {
+	if r.lines != nil {
+		all := append([]string{r.text}, r.lines...)
+		for i, l := range all {
+			r.line(b, l, i < len(all)-1)
+		}
+		return
+	}
+	text := clean(r.text)
+	const room = maxReplyLine - len("250 5.7.999 \r\n")
+	if len(text) <= room {
+		r.line(b, text, false)
+		return
+	}
+	cut := strings.LastIndexByte(text[:room], ' ')
+	if cut <= 0 {
+		cut = room
+	}
+	rest := strings.TrimLeft(text[cut:], " ")
+	if len(rest) > room {
+		rest = rest[:room-3] + "..."
+	}
+	r.line(b, text[:cut], true)
+	r.line(b, rest, false)
+}
+
+func (r reply) line(b *bytes.Buffer, text string, more bool) {
+	sep := byte(' ')
+	if more {
+		sep = '-'
+	}
+	fmt.Fprintf(b, "%03d%c", int(r.code), sep)
+	if r.enh != (mail.Enhanced{}) {
+		b.WriteString(r.enh.String())
+		b.WriteByte(' ')
+	}
+	b.WriteString(text)
+	b.WriteString("\r\n")
+}
+
+// clean keeps a reply one line of printable ASCII. RFC 5321 §4.2.
+func clean(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c > '~' {
+			return '?'
+		}
+		return c
+	}, s)
+}
+
+// The greeting and what the gate says instead of it.
+
+func (s *Server) sayHello() reply {
+	return reply{code: mail.CodeReady, text: s.hostname + " ESMTP Gatepost"}
+}
+
+func (s *Server) sayBlocked(v policy.Verdict) reply {
+	reference := "by an operator"
+	if v.Block != nil && v.Block.Path != "" {
+		reference = strings.TrimSuffix(path.Base(v.Block.Path), ".cue")
+	}
+	return reply{mail.CodeFailed, mail.Enhanced{5, 7, 1},
+		fmt.Sprintf("%s is blocked (%s); write to %s", v.Addr, reference, s.postmaster), "blocked", nil}
+}
+
+func (s *Server) sayOffCampus(addr netip.Addr) reply {
+	return reply{mail.CodeFailed, mail.Enhanced{5, 7, 1},
+		fmt.Sprintf("%s is not an address of this university, so this relay does not serve it; write to %s", addr, s.postmaster), "off-campus", nil}
+}
+
+func (s *Server) sayNoRegister() reply {
+	return reply{mail.CodeShutdown, mail.Enhanced{4, 3, 2}, "the relay has no register of clients yet; try again in a few minutes", "no-register", nil}
+}
+
+func (s *Server) sayFull() reply {
+	return reply{mail.CodeShutdown, mail.Enhanced{4, 7, 0}, "too many connections at once; try again in a minute", "sessions", nil}
+}
+
+func (s *Server) sayFullAddress(addr netip.Addr, most int) reply {
+	return reply{mail.CodeShutdown, mail.Enhanced{4, 7, 0},
+		fmt.Sprintf("too many connections at once from %s (%d are allowed); try again in a minute", addr, most), "sessions-address", nil}
+}
+
+// What the register says no to.
+
+// link is where a client's owner goes next: the form, or a person.
+func (s *Server) link(verb string, addr netip.Addr) string {
+	if s.portal == "" {
+		return "write to " + s.postmaster
+	}
+	return fmt.Sprintf("%s at %s/register?ip=%s", verb, s.portal, addr)
+}
+
+func (s *Server) sayUnregistered(addr netip.Addr) reply {
+	return reply{mail.CodeRefused, mail.Enhanced{5, 7, 1},
+		fmt.Sprintf("%s is not registered with this relay; %s", addr, s.link("register", addr)), "unregistered", nil}
+}
+
+func (s *Server) sayExpired(v policy.Verdict) reply {
+	what := " has expired"
+	if v.Registration != nil { // Expires is the midnight after the last day
+		what = fmt.Sprintf(" (%s) expired at the end of %s", v.Registration.Path, v.Registration.Expires.AddDate(0, 0, -1).Format("2006-01-02"))
+	}
+	return reply{mail.CodeRefused, mail.Enhanced{5, 7, 1},
+		fmt.Sprintf("the registration of %s%s; %s", v.Addr, what, s.link("renew", v.Addr)), "expired", nil}
+}
+
+func (s *Server) saySender(v policy.Verdict, from mail.Address) reply {
+	return reply{mail.CodeRefused, mail.Enhanced{5, 7, 1},
+		fmt.Sprintf("%s may not send as %s: the registration (%s) does not list that sender; %s",
+			v.Addr, from.Path(), registrationPath(v), s.link("change it", v.Addr)), "sender", nil}
+}
+
+func (s *Server) sayOverLimit(v policy.Verdict, limit string) reply {
+	return reply{mail.CodeLocalError, mail.Enhanced{4, 7, 1},
+		fmt.Sprintf("%s is over its limit of %s (%s); try later, or %s", v.Addr, limit, registrationPath(v), s.link("ask for more", v.Addr)), "limit", nil}
+}
+
+func registrationPath(v policy.Verdict) string {
+	if v.Registration == nil {
+		return "unknown"
+	}
+	return v.Registration.Path
+}
+
+// Plain answers.
+
+func sayBye() reply {
+	return reply{mail.CodeBye, mail.Enhanced{2, 0, 0}, "bye", "", nil}
+}
+func sayOK(what string) reply {
+	return reply{mail.CodeOK, mail.Enhanced{2, 0, 0}, what, "", nil}
+}
+func saySenderOK(a mail.Address) reply {
+	return reply{mail.CodeOK, mail.Enhanced{2, 1, 0}, a.Path() + " may send", "", nil}
+}
+func sayRecipientOK(a mail.Address) reply {
+	return reply{mail.CodeOK, mail.Enhanced{2, 1, 5}, a.Path() + " will get it", "", nil}
+}
+func sayGoAhead() reply {
+	return reply{code: mail.CodeStartData, text: "send the message, end it with <CRLF>.<CRLF>"}
+}
+func sayChunk(n int64) reply {
+	return reply{mail.CodeOK, mail.Enhanced{2, 0, 0}, fmt.Sprintf("%d octets received", n), "", nil}
+}
+func sayAccepted(id string) reply {
+	return reply{mail.CodeOK, mail.Enhanced{2, 0, 0}, "accepted as " + id, "", nil}
+}
+func sayProved(addr netip.Addr) reply {
+	return reply{mail.CodeOK, mail.Enhanced{2, 0, 0}, fmt.Sprintf("proof recorded for %s; the message itself was not kept", addr), "", nil}
+}
+func sayVRFY() reply {
+	return reply{mail.CodeCannotVerify, mail.Enhanced{2, 5, 0}, "addresses are not looked up here; send to it and see", "", nil}
+}
+func (s *Server) sayHelp() reply {
+	where := "write to " + s.postmaster
+	if s.portal != "" {
+		where = "see " + s.portal + " or " + where
+	}
+	return reply{mail.CodeHelp, mail.Enhanced{2, 0, 0}, "mail relay for registered addresses; " + where, "", nil}
+}
+func sayReadyTLS() reply {
+	return reply{mail.CodeReady, mail.Enhanced{2, 0, 0}, "ready to start TLS", "", nil}
+}
+
+// Commands that cannot be obeyed.
+
+func sayUnknownCommand() reply {
+	return reply{mail.CodeSyntax, mail.Enhanced{5, 5, 2}, "that is not an SMTP command", "syntax", nil}
+}
+func sayNotImplemented(verb string) reply {
+	return reply{mail.CodeNotImplemented, mail.Enhanced{5, 5, 1}, verb + " is not offered here", "not-offered", nil}
+}
+func sayNoAuth() reply {
+	return reply{mail.CodeNotImplemented, mail.Enhanced{5, 5, 1}, "AUTH is not offered: this relay knows its clients by their registered address; turn authentication off", "not-offered", nil}
+}
+func sayControl() reply {
+	return reply{mail.CodeSyntax, mail.Enhanced{5, 5, 2}, "a command holds a NUL or a bare CR", "syntax", nil}
+}
+func sayLongCommand() reply {
+	return reply{mail.CodeSyntax, mail.Enhanced{5, 5, 6}, fmt.Sprintf("a command line is longer than %d octets", maxCommand), "syntax", nil}
+}
+func sayArguments(form string) reply {
+	return reply{mail.CodeParamSyntax, mail.Enhanced{5, 5, 4}, "the form is: " + form, "syntax", nil}
+}
+func sayUnknownParam(name string) reply {
+	if len(name) > 40 {
+		name = name[:40] + "..."
+	}
+	return reply{mail.CodeUnknownParam, mail.Enhanced{5, 5, 4}, "parameter " + name + " is not offered here", "parameter", nil}
+}
+func sayTwice(name string) reply {
+	return reply{mail.CodeParamSyntax, mail.Enhanced{5, 5, 4}, "parameter " + name + " is given twice", "parameter", nil}
+}
+func sayBadParam(name string) reply {
+	return reply{mail.CodeParamSyntax, mail.Enhanced{5, 5, 4}, "the value of " + name + " makes no sense", "parameter", nil}
+}
+func sayHelloFirst() reply {
+	return reply{mail.CodeBadSequence, mail.Enhanced{5, 5, 1}, "say EHLO or HELO first", "sequence", nil}
+}
+func sayMailFirst() reply {
+	return reply{mail.CodeBadSequence, mail.Enhanced{5, 5, 1}, "MAIL comes first", "sequence", nil}
+}
+func sayRcptFirst() reply {
+	return reply{mail.CodeBadSequence, mail.Enhanced{5, 5, 1}, "no recipient was accepted, so there is nobody to send it to", "sequence", nil}
+}
+func sayNested() reply {
+	return reply{mail.CodeBadSequence, mail.Enhanced{5, 5, 1}, "a message is already under way; RSET ends it", "sequence", nil}
+}
+func sayInChunks() reply {
+	return reply{mail.CodeBadSequence, mail.Enhanced{5, 5, 1}, "only BDAT goes on with this message; RSET ends it", "sequence", nil}
+}
+func sayBadSender() reply {
+	return reply{mail.CodeBadMailbox, mail.Enhanced{5, 1, 7}, "the sender is not a mail address; the form is: MAIL FROM:<user@example.org>", "address", nil}
+}
+func sayBadRecipient() reply {
+	return reply{mail.CodeBadMailbox, mail.Enhanced{5, 1, 3}, "the recipient is not a mail address; the form is: RCPT TO:<user@example.org>", "address", nil}
+}
+func sayNeedUTF8() reply {
+	return reply{mail.CodeBadMailbox, mail.Enhanced{5, 6, 7}, "the address is not ASCII, which needs SMTPUTF8 on the MAIL command", "address", nil}
+}
+func sayTooManyRecipients(most int) reply {
+	return reply{mail.CodeNoStorage, mail.Enhanced{4, 5, 3}, fmt.Sprintf("more than %d recipients; send the rest as another message", most), "recipients", nil}
+}
+
+// TLS.
+
+func (s *Server) sayTLSFirst() reply {
+	return reply{mail.CodeMustStartTLS, mail.Enhanced{5, 7, 0}, "this port needs STARTTLS first; a device that cannot do TLS uses port 25", "tls", nil}
+}
+func sayNoTLS() reply {
+	return reply{mail.CodeNotImplemented, mail.Enhanced{5, 5, 1}, "STARTTLS is not offered here", "tls", nil}
+}
+func sayAlreadyTLS() reply {
+	return reply{mail.CodeBadSequence, mail.Enhanced{5, 5, 1}, "TLS is already in use", "tls", nil}
+}
+func sayRequireTLSClear() reply {
+	return reply{mail.CodeMustStartTLS, mail.Enhanced{5, 7, 10}, "REQUIRETLS can be asked for only after STARTTLS", "tls", nil}
+}
+
+// Bodies.
+
+func (s *Server) sayBareLF(addr netip.Addr) reply {
+	return reply{mail.CodeRefused, mail.Enhanced{5, 6, 0},
+		fmt.Sprintf("the message holds a bare LF; lines and the final dot must end in CRLF. If %s cannot do so, its registration can say device: {bareLF: \"fix\"}; %s",
+			addr, s.link("change it", addr)), "line-end", nil}
+}
+func sayBareCR() reply {
+	return reply{mail.CodeRefused, mail.Enhanced{5, 6, 0}, "the message holds a bare CR; lines must end in CRLF, and the message in <CRLF>.<CRLF>", "line-end", nil}
+}
+func sayNUL() reply {
+	return reply{mail.CodeRefused, mail.Enhanced{5, 6, 0}, "the message holds a NUL octet, which mail cannot carry", "nul", nil}
+}
+func sayLongLine(most int) reply {
+	return reply{mail.CodeRefused, mail.Enhanced{5, 6, 0}, fmt.Sprintf("the message has a line of more than %d octets; use quoted-printable or base64", most), "line", nil}
+}
+func sayTooLarge(most int64) reply {
+	return reply{mail.CodeTooLarge, mail.Enhanced{5, 3, 4}, fmt.Sprintf("the message is larger than %d octets", most), "size", nil}
+}
+func sayHeaderTooLarge(most int) reply {
+	return reply{mail.CodeFailed, mail.Enhanced{5, 6, 0}, fmt.Sprintf("the header section is larger than %d octets", most), "header", nil}
+}
+func sayLoop(most int) reply {
+	return reply{mail.CodeFailed, mail.Enhanced{5, 4, 6}, fmt.Sprintf("the message has passed more than %d relays: a mail loop", most), "loop", nil}
+}
+func sayBadChunk() reply {
+	return reply{mail.CodeParamSyntax, mail.Enhanced{5, 5, 4}, "the form is: BDAT <octets> [LAST]; the connection is closed, for what follows cannot be told apart", "syntax", nil}
+}
+func sayNoSpace() reply {
+	return reply{mail.CodeNoStorage, mail.Enhanced{4, 3, 1}, "no space to keep the message safe; try again later", "full", nil}
+}
+func sayStoreFailed() reply {
+	return reply{mail.CodeLocalError, mail.Enhanced{4, 3, 0}, "the message could not be kept safe; try again later", "store", nil}
+}
+
+// Last words before the relay closes the connection.
+
+func sayTimeout() reply {
+	return reply{mail.CodeShutdown, mail.Enhanced{4, 4, 2}, "waited too long; closing", "timeout", nil}
+}
+func saySlow() reply {
+	return reply{mail.CodeShutdown, mail.Enhanced{4, 4, 2}, "the message came too slowly or stopped; nothing was kept", "timeout", nil}
+}
+func sayDrain() reply {
+	return reply{mail.CodeShutdown, mail.Enhanced{4, 3, 2}, "the relay is being restarted; try again in a moment", "drain", nil}
+}
+func (s *Server) sayTooManyErrors() reply {
+	return reply{mail.CodeShutdown, mail.Enhanced{4, 7, 0}, "too many refused commands on one connection; closing. Questions: " + s.postmaster, "errors", nil}
+}
+func sayTooIdle() reply {
+	return reply{mail.CodeShutdown, mail.Enhanced{4, 7, 0}, "too many commands without a message; closing", "idle", nil}
+}
+func sayInternal() reply {
+	return reply{mail.CodeShutdown, mail.Enhanced{4, 3, 0}, "the relay made a mistake; try again", "internal", nil}
+}

@@ -1,0 +1,235 @@
+package smtpd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-smtp"
+
+	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/register/policy"
+)
+
+// errRefused makes go-smtp leave its state as it is. Its text is never sent:
+// conn.pending is.
+var errRefused = &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "refused"}
+
+// A transaction is one message under way, from MAIL to the reply to its body.
+type transaction struct {
+	env     mail.Envelope
+	verdict policy.Verdict // pinned at MAIL
+	msg     Message        // from the end of the recipients on
+	chunks  *chunks        // nil for DATA
+	token   string         // of a proof of control; then nothing is stored
+}
+
+// A session is what go-smtp calls for one client. It reads its arguments from
+// conn, which has them with quoting and meaning intact.
+type session struct {
+	c   *conn
+	srv *Server
+}
+
+var _ smtp.Session = (*session)(nil)
+
+// Mail begins a transaction.
+func (s *session) Mail(_ string, o *smtp.MailOptions) error {
+	c := s.c
+	from := c.path.addr
+	v := c.verdict
+	if v.Admit(from) == policy.RefusedSender {
+		return s.refuse(s.srv.saySender(v, from))
+	}
+	_, required := c.path.get("REQUIRETLS")
+	c.tx = &transaction{verdict: v, env: mail.Envelope{
+		From: from, Body: mail.BodyType(o.Body), UTF8: o.UTF8, RequireTLS: required,
+		Ret: string(o.Return), EnvID: o.EnvelopeID,
+		Client: c.addr, HELO: c.helo, Protocol: c.protocol(o.UTF8), TLS: c.tlsState,
+		Registration: pathOf(v), Commit: v.Commit, Arrival: s.srv.now(),
+	}}
+	c.sayInsteadOf(saySenderOK(from))
+	return nil
+}
+
+// protocol is the keyword after "with". RFC 3848, RFC 6531 §4.3.
+func (c *conn) protocol(utf8 bool) string {
+	p := "SMTP"
+	if c.esmtp {
+		p = "ESMTP"
+	}
+	if utf8 {
+		p = "UTF8SMTP"
+	}
+	if c.tlsState != "" && p != "SMTP" {
+		p += "S"
+	}
+	return p
+}
+
+func pathOf(v policy.Verdict) string {
+	if v.Registration == nil {
+		return ""
+	}
+	return v.Registration.Path
+}
+
+// Rcpt adds a recipient, if the client is one that may send.
+func (s *session) Rcpt(_ string, o *smtp.RcptOptions) error {
+	c := s.c
+	to := c.path.addr
+	if c.tx == nil {
+		return s.refuse(sayMailFirst())
+	}
+	if len(c.tx.env.To) >= s.srv.limits.MaxRecipients || c.tx.token != "" {
+		return s.refuse(sayTooManyRecipients(s.srv.limits.MaxRecipients))
+	}
+	if r := s.srv.standingReply(c.standing()); r != nil {
+		token, ok := s.srv.proofToken(c, to)
+		if !ok {
+			return s.refuse(*r)
+		}
+		c.tx.token = token
+	}
+	var notify []string
+	for _, n := range o.Notify {
+		notify = append(notify, string(n))
+	}
+	rcpt := mail.Recipient{Address: to, Notify: strings.Join(notify, ",")}
+	if o.OriginalRecipient != "" {
+		rcpt.ORcpt = strings.ToLower(string(o.OriginalRecipientType)) + ";" + o.OriginalRecipient
+	}
+	c.tx.env.To = append(c.tx.env.To, rcpt)
+	c.sayInsteadOf(sayRecipientOK(to))
+	return nil
+}
+
+// standingReply is what a client that may not send is told at RCPT; nil for
+// one that may.
+func (s *Server) standingReply(v policy.Verdict) *reply {
+	var r reply
+	switch v.Standing {
+	case policy.Registered:
+		return nil
+	case policy.Expired:
+		r = s.sayExpired(v)
+	default:
+		r = s.sayUnregistered(v.Addr)
+	}
+	return &r
+}
+
+// proofToken reads <prove+TOKEN@hostname> and asks whether TOKEN was issued
+// for the client. Only an unregistered client has something to prove, and only
+// as the single recipient.
+func (s *Server) proofToken(c *conn, to mail.Address) (string, bool) {
+	const prefix = "prove+"
+	if s.prover == nil || c.tx.verdict.Standing != policy.Unregistered || len(c.tx.env.To) > 0 ||
+		!strings.EqualFold(to.Domain, s.hostname) || len(to.Local) <= len(prefix) || !strings.EqualFold(to.Local[:len(prefix)], prefix) {
+		return "", false
+	}
+	token := to.Local[len(prefix):]
+	return token, s.prover.Issued(c.addr, token)
+}
+
+// Data takes the body off the wire; go-smtp's reader is not used, and then
+// reads the end that conn hands out for it.
+func (s *session) Data(io.Reader) error {
+	s.c.receive()
+	return nil
+}
+
+// Reset forgets the transaction: after EHLO, RSET, and each message.
+func (s *session) Reset() { s.c.dropTransaction() }
+
+// Logout ends the session.
+func (s *session) Logout() error {
+	s.c.dropTransaction()
+	return nil
+}
+
+func (s *session) refuse(r reply) error {
+	s.c.sayInsteadOf(r)
+	return errRefused
+}
+
+// dropTransaction aborts what is not committed.
+func (c *conn) dropTransaction() {
+	if c.tx != nil && c.tx.msg != nil {
+		c.tx.msg.Abort()
+		c.tx.msg = nil
+	}
+	c.tx = nil
+}
+
+// begin checks that a body may come now, charges the budget, and begins a
+// message in the store, so that a full store says so before the body is sent.
+func (c *conn) begin() *reply {
+	no := func(r reply) *reply { return &r }
+	switch {
+	case !c.greeted:
+		return no(sayHelloFirst())
+	case c.tx == nil:
+		return no(sayMailFirst())
+	case len(c.tx.env.To) == 0:
+		return no(sayRcptFirst())
+	case c.tx.token != "":
+		c.tx.msg = discard{}
+		return nil
+	}
+	if r := c.srv.standingReply(c.standing()); r != nil {
+		return r
+	}
+	if l := c.srv.limiter; l != nil {
+		if limit, ok := l.Take(c.tx.verdict, c.srv.now()); !ok {
+			return no(c.srv.sayOverLimit(c.tx.verdict, limit))
+		}
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, c.srv.limits.Commit)
+	defer cancel()
+	env := c.tx.env
+	env.To = slices.Clone(env.To)
+	msg, err := c.srv.store.Create(ctx, env)
+	if err != nil {
+		return no(c.storeFailed("begin", err))
+	}
+	c.tx.msg = msg
+	return nil
+}
+
+// storeFailed logs the cause for the operator and makes the client's text.
+func (c *conn) storeFailed(doing string, err error) reply {
+	c.srv.log.Error("store failed", "doing", doing, "client", c.addr, "cause", err)
+	if errors.Is(err, ErrFull) {
+		return sayNoSpace()
+	}
+	return sayStoreFailed()
+}
+
+// device is the leniency profile of the client; strict where there is none.
+func (c *conn) device() (bareLF, tlsProfile string, addHeaders bool) {
+	v := c.verdict
+	if c.tx != nil {
+		v = c.tx.verdict
+	}
+	if h := v.Host; h != nil {
+		return h.Device.BareLF, h.Device.TLS, h.Device.AddHeaders
+	}
+	return "reject", "modern", true
+}
+
+// tlsConfig is what STARTTLS would use; nil where it is not offered.
+func (c *conn) tlsConfig() *tls.Config {
+	_, profile, _ := c.device()
+	return c.srv.tls.forDevice(profile)
+}
+
+// discard keeps nothing: the message of a proof of control.
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error)            { return len(p), nil }
+func (discard) Commit(context.Context) (string, error) { return "", nil }
+func (discard) Abort()                                 {}
