@@ -1,0 +1,189 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"example.edu/gatepost/internal/register/policy"
+	"example.edu/gatepost/internal/register/registration"
+)
+
+func newCheck(o Options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Report every problem of the register",
+		Long: "Report every problem of the register in this checkout, in one run, each on its\n" +
+			"own line of the file. With --base, what the change since then causes or touches\n" +
+			"is an error and what stood there before is a warning, and the site's rules are\n" +
+			"those of the base.",
+		Example: "  gatepost check\n  gatepost check --base origin/main\n  gatepost check --base origin/main --author octocat:583231 --format github",
+		GroupID: groupRegister,
+	}
+	dir := addDir(cmd)
+	base := cmd.Flags().String("base", "", "judge the change since `REV`: a branch, a tag or a commit")
+	author := cmd.Flags().String("author", "", "who proposes the change: `LOGIN[:ID]` (with --base)")
+	format := addFormat(cmd, "text", "json", "github", "sarif")
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return fail("gatepost check takes no argument, and got "+quote(args[0]),
+			"it always checks the whole register, as one file can clash with another; of another checkout: gatepost check -C "+quote(args[0]))
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		who, err := parseAuthor(*author)
+		if err != nil {
+			return err
+		}
+		if *author != "" && *base == "" {
+			return fail("--author needs --base: authority is judged by what the base says",
+				"for example: "+commandLine(append(o.Args, "--base", "origin/main")...))
+		}
+		c, err := openCheckout(o, *dir)
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		p, stop := startProgress(cmd.Context(), o.Stderr, "checking", "files")
+		defer stop()
+		var found findings
+		if *base == "" {
+			found, err = checkTree(cmd.Context(), c, o.Now(), p)
+		} else {
+			found, err = checkChange(cmd.Context(), c, *base, who, o.Now(), p)
+		}
+		if err != nil {
+			return err
+		}
+		stop()
+		if err := printProblems(o.Stdout, format.value, found.problems, found.source); err != nil {
+			return err
+		}
+		if found.note != "" {
+			fmt.Fprintf(o.Stderr, "gatepost: hint: %s\n", printable(found.note))
+		}
+		fmt.Fprintln(o.Stderr, found.summary())
+		if found.errors() > 0 {
+			return errProblems
+		}
+		return nil
+	}
+	return cmd
+}
+
+// findings are what check found, and in what.
+type findings struct {
+	problems      []registration.Problem
+	sources       []registration.Source // of the tree that was checked
+	registrations int
+	addresses     int
+	note          string // a hint for the person at the terminal
+}
+
+// checkTree checks the files on disk as they are, under their own site rules.
+func checkTree(ctx context.Context, c *checkout, now time.Time, p *progress) (findings, error) {
+	head, err := c.disk(ctx)
+	if err != nil {
+		return findings{}, err
+	}
+	files, err := parseAll(ctx, head.site, head.sources, p)
+	if err != nil {
+		return findings{}, err
+	}
+	snapshot, problems := policy.Build(files, policy.Options{Now: now})
+	return newFindings(problems, head.sources, files, snapshot), nil
+}
+
+// checkChange checks what the files on disk change since base, under the site
+// rules of base.
+func checkChange(ctx context.Context, c *checkout, rev string, author policy.Author, now time.Time, p *progress) (findings, error) {
+	base, err := c.at(ctx, rev)
+	if err != nil {
+		return findings{}, err
+	}
+	head, err := c.disk(ctx)
+	if err != nil {
+		return findings{}, err
+	}
+	before, err := parseAll(ctx, base.site, base.sources, p)
+	if err != nil {
+		return findings{}, err
+	}
+	after, err := parseAll(ctx, base.site, head.sources, p)
+	if err != nil {
+		return findings{}, err
+	}
+	problems := policy.Judge(before, after, author, now)
+	problems = append(problems, siteProblems(base.site, head.site)...)
+	incumbents, _ := policy.Build(before, policy.Options{})
+	snapshot, _ := policy.Build(after, policy.Options{Incumbents: incumbents})
+	found := newFindings(problems, head.sources, after, snapshot)
+	found.note = c.behind(ctx, base.commit, rev)
+	return found, nil
+}
+
+// siteProblems reports a change of the site's rules that could not be used
+// once it is merged; nothing else would look at it before.
+func siteProblems(base, head []byte) []registration.Problem {
+	if string(base) == string(head) {
+		return nil
+	}
+	if _, err := registration.NewParser(head); err != nil {
+		return []registration.Problem{{
+			File: sitePath, Line: 1, Column: 1, Rule: registration.RuleSchema, Severity: registration.Error,
+			Message: err.Error(),
+			Hint:    "the site's rules can only narrow the built-in definitions of schema/",
+		}}
+	}
+	return nil
+}
+
+func newFindings(problems []registration.Problem, sources []registration.Source, files []*registration.File, s *policy.Snapshot) findings {
+	f := findings{problems: problems, sources: sources, addresses: s.Len()}
+	for _, file := range files {
+		if registration.Kind(file.Path) == registration.KindRegistration {
+			f.registrations++
+		}
+	}
+	return f
+}
+
+// source is the content of a file that was checked, or nil.
+func (f findings) source(path string) []byte {
+	for i := range f.sources {
+		if f.sources[i].Path == path {
+			return f.sources[i].Data
+		}
+	}
+	return nil
+}
+
+func (f findings) errors() int {
+	n := 0
+	for _, p := range f.problems {
+		if p.Severity != registration.Warning {
+			n++
+		}
+	}
+	return n
+}
+
+// summary is the last line: what was read and what came of it.
+func (f findings) summary() string {
+	text := count(f.registrations, "registration", "registrations") + ", " + count(f.addresses, "address", "addresses") + ": "
+	errors := f.errors()
+	warnings := len(f.problems) - errors
+	switch {
+	case errors > 0 && warnings > 0:
+		return text + count(errors, "error", "errors") + ", " + count(warnings, "warning", "warnings")
+	case errors > 0:
+		return text + count(errors, "error", "errors")
+	case warnings > 0:
+		return text + "no errors, " + count(warnings, "warning", "warnings")
+	default:
+		return text + "no problems"
+	}
+}

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"example.edu/gatepost/internal/register/policy"
+)
+
+// summary counts what happens, in one line.
+func (r *planReport) summary() string {
+	if r.Empty() {
+		return "nothing changes for any address"
+	}
+	return fmt.Sprintf("%d added, %d removed, %d changed, %d blocked, %d unblocked",
+		len(r.Added), len(r.Removed), len(r.Changed), len(r.Blocked), len(r.Unblocked))
+}
+
+// totals tells the size of the allowlist before and after.
+func (r *planReport) totals() string {
+	return fmt.Sprintf("%s → %s", thousands(r.before), count(r.after, "address", "addresses"))
+}
+
+// sections are the lists of a plan in the order in which they matter to a
+// reviewer, with the mark and the title of each.
+func (r *planReport) sections() []planSection {
+	return []planSection{
+		{"-", "Removed", r.Removed}, {"!", "Blocked", r.Blocked}, {"+", "Added", r.Added},
+		{"~", "Changed", r.Changed}, {"=", "Unblocked", r.Unblocked},
+	}
+}
+
+type planSection struct {
+	mark, title string
+	entries     []policy.PlanEntry
+}
+
+// detail is what there is to say beyond who and where.
+func detail(e policy.PlanEntry) []string {
+	details := e.What
+	if e.Block != "" {
+		details = append(details[:len(details):len(details)], "by "+e.Block)
+	}
+	if e.Affects > 0 {
+		details = append(details[:len(details):len(details)], count(e.Affects, "registered address", "registered addresses"))
+	}
+	return details
+}
+
+// text is for a terminal.
+func (r *planReport) text(w io.Writer) error {
+	var b bytes.Buffer
+	out := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
+	for _, s := range r.sections() {
+		for _, e := range s.entries {
+			fmt.Fprintf(out, "%s %s\t%s\t%s\t%s\n", s.mark, printable(e.IP), printable(e.Registration), printable(e.Department), printable(e.Contact))
+			for _, d := range detail(e) {
+				fmt.Fprintf(out, "    %s\n", printable(d))
+			}
+		}
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	if !r.Empty() {
+		b.WriteByte('\n')
+	}
+	for _, c := range r.Confirmations {
+		fmt.Fprintf(&b, "confirmation of %s to %s\n", printable(c.IP), printable(c.To))
+	}
+	fmt.Fprintf(&b, "%s: %s\n%s\n", r.totals(), r.summary(), r.Digest)
+	for line := range strings.Lines(b.String()) {
+		// tabwriter pads cells that are empty.
+		if _, err := io.WriteString(w, strings.TrimRight(line, " \n")+"\n"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxRows bounds a table: a forge refuses a comment of over 65,536 characters.
+const maxRows = 100
+
+// markdown is for a pull request's comment. Everything that comes from the
+// register stands in code spans, where the forge makes nothing of it.
+func (r *planReport) markdown(w io.Writer) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "### What merging this does\n\n**%s**: %s\n", r.totals(), r.summary())
+	if r.faulty > 0 {
+		fmt.Fprintf(&b, "\n> **Not the whole story:** %s with errors left out; `gatepost check` says what is wrong.\n", count(r.faulty, "file", "files"))
+	}
+	for _, s := range r.sections() {
+		if len(s.entries) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "\n#### %s (%s)\n\n| address | registration | department | contact | |\n|---|---|---|---|---|\n", s.title, thousands(len(s.entries)))
+		for _, e := range s.entries[:min(len(s.entries), maxRows)] {
+			details := detail(e)
+			cells := make([]string, len(details))
+			for i, d := range details {
+				cells[i] = markdownCell(d)
+			}
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", markdownCell(e.IP), markdownCell(e.Registration),
+				markdownCell(e.Department), markdownCell(e.Contact), strings.Join(cells, "<br>"))
+		}
+		more(&b, len(s.entries))
+	}
+	if n := len(r.Confirmations); n > 0 {
+		fmt.Fprintf(&b, "\n#### Confirmations (%s)\n\n| address | to |\n|---|---|\n", thousands(n))
+		for _, c := range r.Confirmations[:min(n, maxRows)] {
+			fmt.Fprintf(&b, "| %s | %s |\n", markdownCell(c.IP), markdownCell(c.To))
+		}
+		more(&b, n)
+	}
+	fmt.Fprintf(&b, "\n`%s`\n", r.Digest)
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// more says how many rows a table leaves out.
+func more(b *bytes.Buffer, n int) {
+	if n > maxRows {
+		fmt.Fprintf(b, "\n… and %s more: `gatepost plan --format json`\n", thousands(n-maxRows))
+	}
+}

@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"example.edu/gatepost/internal/register/registration"
+)
+
+// printProblems writes problems in one of check's formats.
+func printProblems(w io.Writer, format string, problems []registration.Problem, source func(path string) []byte) error {
+	switch format {
+	case "json":
+		return problemsJSON(w, problems)
+	case "github":
+		return problemsGitHub(w, problems)
+	case "sarif":
+		return problemsSARIF(w, problems, source)
+	default:
+		return problemsText(w, problems)
+	}
+}
+
+// problemsText is for people: FILE:LINE:COL: RULE: MESSAGE, then the hint.
+func problemsText(w io.Writer, problems []registration.Problem) error {
+	for _, p := range problems {
+		mark := ""
+		if p.Severity == registration.Warning {
+			mark = "warning: "
+		}
+		// A problem of the file as a whole is shown at its beginning, where an
+		// editor can jump to.
+		_, err := fmt.Fprintf(w, "%s:%d:%d: %s: %s%s\n  hint: %s\n", printable(p.File), max(p.Line, 1), max(p.Column, 1),
+			p.Rule, mark, printable(p.Message), printable(p.Hint))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// problemsJSON is an array, empty when there is no problem.
+func problemsJSON(w io.Writer, problems []registration.Problem) error {
+	if problems == nil {
+		problems = []registration.Problem{}
+	}
+	return writeJSON(w, problems)
+}
+
+// writeJSON writes one indented value and a line end. HTML characters stay as
+// they are: this is no web page.
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// problemsGitHub writes GitHub workflow commands, which a runner turns into
+// annotations on the lines of the pull request.
+func problemsGitHub(w io.Writer, problems []registration.Problem) error {
+	for _, p := range problems {
+		command := "error"
+		if p.Severity == registration.Warning {
+			command = "warning"
+		}
+		// "Line 0" would be no line of the file; the first is where a note on
+		// the whole file is shown.
+		_, err := fmt.Fprintf(w, "::%s file=%s,line=%d,col=%d,title=%s::%s\n", command,
+			workflowProperty(p.File), max(p.Line, 1), max(p.Column, 1), workflowProperty(string(p.Rule)),
+			workflowData(p.Message+"\nhint: "+p.Hint))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
