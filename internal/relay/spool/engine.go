@@ -140,7 +140,8 @@ func (l engineLogger) Fatalf(format string, args ...any) {
 }
 
 // apply commits one batch. With pebble.Sync it returns nil only when the batch
-// is on stable storage. After an error the batch may or may not be there.
+// is on stable storage. After an error the batch may or may not be there. fill
+// runs with mu read-held, so it must not call what takes it again.
 func (s *Spool) apply(fill func(*pebble.Batch) error, o *pebble.WriteOptions) (err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -181,6 +182,11 @@ func (s *Spool) get(key []byte) (value []byte, found bool, err error) {
 	if s.closed {
 		return nil, false, ErrClosed
 	}
+	return s.getLocked(key)
+}
+
+// getLocked is get for callers that hold mu.
+func (s *Spool) getLocked(key []byte) (value []byte, found bool, err error) {
 	v, closer, err := s.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, false, nil

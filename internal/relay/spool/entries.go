@@ -22,7 +22,7 @@ func (s *Spool) Update(e *Entry) error {
 
 // putState adds the state of e to a batch.
 func (s *Spool) putState(b *pebble.Batch, e *Entry) error {
-	if _, err := s.locate(e.ID); err != nil {
+	if _, err := s.locateLocked(e.ID); err != nil {
 		return err
 	}
 	rec, err := encodeState(e)
@@ -54,7 +54,8 @@ func (s *Spool) Remove(id ID) error {
 	return nil
 }
 
-// settle adds the new state, or the removal, of an entry to a batch.
+// settle adds the new state, or the removal, of an entry to a batch. An entry
+// that is gone already is no error.
 func (s *Spool) settle(b *pebble.Batch, e *Entry) (file, gone bool, err error) {
 	for _, st := range e.State {
 		if !st.Done {
@@ -64,7 +65,7 @@ func (s *Spool) settle(b *pebble.Batch, e *Entry) (file, gone bool, err error) {
 			return false, false, nil // an operator was quicker
 		}
 	}
-	file, err = s.locate(e.ID)
+	file, err = s.locateLocked(e.ID)
 	if errors.Is(err, ErrNotFound) {
 		return false, false, nil
 	}
@@ -77,10 +78,20 @@ func (s *Spool) settle(b *pebble.Batch, e *Entry) (file, gone bool, err error) {
 // locate tells whether the body of an entry is a file. The caller of a damaged
 // record wants to be rid of it: all places are cleared then.
 func (s *Spool) locate(id ID) (file bool, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return false, ErrClosed
+	}
+	return s.locateLocked(id)
+}
+
+// locateLocked is locate for callers that hold mu, as all do inside apply.
+func (s *Spool) locateLocked(id ID) (file bool, err error) {
 	if !id.stored() {
 		return false, ErrNotFound
 	}
-	rec, found, err := s.get(entryKey(id))
+	rec, found, err := s.getLocked(entryKey(id))
 	if err != nil {
 		return false, fmt.Errorf("spool: reading %s: %w", id, err)
 	}

@@ -312,3 +312,23 @@ func duplicate(used bool) error {
 	}
 	return nil
 }
+
+// Store puts a message into the spool whose body is in memory already: one of
+// the relay's own.
+func (s *Spool) Store(ctx context.Context, env mail.Envelope, body []byte, opts ...CommitOption) (*Entry, error) {
+	w, err := s.Create(ctx, env)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Abort()
+	if _, err := w.Write(body); err != nil {
+		return nil, err
+	}
+	return w.Commit(ctx, opts...)
+}
+
+// Notify stores a DSN together with the state of the entry that it tells of:
+// either both last or neither.
+func (s *Spool) Notify(ctx context.Context, env mail.Envelope, body []byte, about *Entry) (*Entry, error) {
+	return s.Store(ctx, env, body, Settling(about))
+}

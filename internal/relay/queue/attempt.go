@@ -1,0 +1,299 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/relay/spool"
+)
+
+// attempt makes one attempt for a job and records what came of it.
+func (q *Queue) attempt(ctx context.Context, j *job) {
+	it := j.item
+	e, err := q.entry(it)
+	if err != nil {
+		q.unreadable(j, err)
+		return
+	}
+	if why := q.o.Held(e); why != "" {
+		q.mu.Lock()
+		q.sched.setHold(it, why, false, time.Now())
+		q.mu.Unlock()
+		q.log.Info("queue: held", "id", it.id, "reason", why)
+		return
+	}
+	var unread atomic.Bool // the body could not be read: not the destination's fault
+	results := q.o.Courier.Deliver(ctx, e, q.body(it.id, &unread), j.rcpts)
+	q.record(ctx, j, results, unread.Load())
+}
+
+// entry returns an item's entry: from memory if it is there, else from the
+// spool. It is not to be changed.
+func (q *Queue) entry(it *item) (*spool.Entry, error) {
+	q.mu.Lock()
+	e := it.entry
+	q.mu.Unlock()
+	if e != nil {
+		return e, nil
+	}
+	return q.store.Get(it.id)
+}
+
+// unreadable deals with an entry that the spool does not give. Deleted or put
+// aside: the queue has nothing to do with it any more. Otherwise it is tried
+// again later, and the spool says what is wrong.
+func (q *Queue) unreadable(j *job, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	if errors.Is(err, spool.ErrNotFound) || errors.Is(err, spool.ErrDamaged) {
+		q.log.Warn("queue: an entry is gone from the spool", "id", j.item.id, "error", err)
+		q.sched.drop(j.item, now)
+		return
+	}
+	q.log.Error("queue: reading an entry", "id", j.item.id, "error", err)
+	j.next = now.Add(q.after(1))
+}
+
+// record stores the results of an attempt. What cannot be stored is tried
+// again, by this process or the next one.
+func (q *Queue) record(ctx context.Context, j *job, results []mail.Result, unread bool) {
+	it := j.item
+	it.record.Lock()
+	defer it.record.Unlock()
+	now := time.Now()
+	current, err := q.entry(it)
+	if err != nil { // an operator has deleted it meanwhile
+		q.unreadable(j, err)
+		return
+	}
+	o := judge(current, j.rcpts, results, now, it.arrival.Add(q.o.Expiry))
+	if ctx.Err() != nil && len(o.left) == len(j.rcpts) {
+		return // cut short by the end of Run: that was no attempt
+	}
+	q.report(it, o)
+	attempts := j.attempts + 1
+	next := now.Add(q.after(attempts))
+	o.entry.Attempts = max(o.entry.Attempts, attempts)
+
+	o.entry.Next = q.earliest(it, j, next, len(o.left) > 0)
+	if len(o.failed) > 0 {
+		if err := q.tellFailure(ctx, o.entry, o.failed, now); err != nil {
+			q.log.Error("queue: storing a DSN; the message stays", "id", it.id, "error", err)
+			o.takeBack()
+			o.entry.Next = q.earliest(it, j, next, true)
+		}
+	}
+	done := o.entry.done()
+	if len(o.failed) == 0 { // else it is stored already
+		if err := q.save(o.entry.Entry, done); err != nil {
+			q.log.Error("queue: recording an attempt", "id", it.id, "error", err)
+		}
+	}
+
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.sched.outcome(j.dest, o.whole && !unread, now, jitter)
+	if done {
+		q.sched.drop(it, now)
+		return
+	}
+	j.rcpts, j.attempts, j.next = o.left, attempts, next
+	q.remember(it, j, o.entry.Entry)
+}
+
+// save stores the state of an entry, or removes it if nothing is owed.
+func (q *Queue) save(e *spool.Entry, done bool) error {
+	if done {
+		return q.store.Remove(e.ID)
+	}
+	return q.store.Update(e)
+}
+
+// remember keeps the new state of an entry in memory as long as others of its
+// jobs have not had their first attempt. The caller holds mu.
+func (q *Queue) remember(it *item, j *job, e *spool.Entry) {
+	if it.entry == nil {
+		return
+	}
+	for _, other := range it.jobs {
+		if other != j && other.state != waiting {
+			it.entry = e
+			return
+		}
+	}
+	q.sched.uncache(it)
+}
+
+// earliest is when an entry is next due: the soonest of its jobs that wait,
+// and of j's next attempt if it has one.
+func (q *Queue) earliest(it *item, j *job, next time.Time, again bool) time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var at time.Time
+	if again {
+		at = next
+	}
+	for _, other := range it.jobs {
+		if other != j && other.state != running && (at.IsZero() || other.next.Before(at)) {
+			at = other.next
+		}
+	}
+	return at.Round(0)
+}
+
+// A draft is a copy of an entry that is being changed.
+type draft struct{ *spool.Entry }
+
+func draftOf(e *spool.Entry) draft {
+	c := *e
+	c.State = slices.Clone(e.State)
+	return draft{&c}
+}
+
+// done reports whether nothing more is owed to anybody.
+func (d draft) done() bool {
+	return !slices.ContainsFunc(d.State, func(st spool.RecipientState) bool { return !st.Done })
+}
+
+// open are the recipients that are owed something.
+func (d draft) open() []int {
+	var open []int
+	for i, st := range d.State {
+		if !st.Done {
+			open = append(open, i)
+		}
+	}
+	return open
+}
+
+// An outcome is what an attempt came to.
+type outcome struct {
+	entry     draft
+	delivered []int
+	failed    []int // to be told; expired ones included
+	left      []int // to be tried again
+	whole     bool  // nobody was reached: the destination fails as a whole
+}
+
+// judge applies results to a copy of e. Who has no result is Deferred; who is
+// Deferred at the deadline has failed.
+func judge(e *spool.Entry, rcpts []int, results []mail.Result, now, deadline time.Time) *outcome {
+	o := &outcome{entry: draftOf(e), whole: true}
+	for k, i := range rcpts {
+		var r mail.Result
+		if k < len(results) {
+			r = results[k]
+		}
+		if r.Outcome > mail.Failed {
+			r.Outcome = mail.Deferred // unknown means temporary
+		}
+		if r.At.IsZero() {
+			r.At = now
+		}
+		if r.Outcome != mail.Deferred || r.RemoteMTA != "" && r.Status.Code != mail.CodeShutdown {
+			o.whole = false
+		}
+		if r.Outcome == mail.Deferred && !now.Before(deadline) {
+			r = expired(r, now)
+		}
+		st := &o.entry.State[i]
+		st.Last = r
+		switch r.Outcome {
+		case mail.Delivered:
+			st.Done = true
+			o.delivered = append(o.delivered, i)
+		case mail.Failed:
+			st.Done = true
+			o.failed = append(o.failed, i)
+		default:
+			o.left = append(o.left, i)
+		}
+	}
+	return o
+}
+
+// takeBack returns the failed recipients to those that are tried again: their
+// DSN could not be stored.
+func (o *outcome) takeBack() {
+	for _, i := range o.failed {
+		o.entry.State[i].Done = false
+	}
+	o.left = append(o.left, o.failed...)
+	slices.Sort(o.left)
+	o.failed = nil
+}
+
+// expired is the failure of a recipient whose time is over. RFC 3463 §3.5: X.4.7.
+func expired(last mail.Result, now time.Time) mail.Result {
+	text := "not delivered in time"
+	if last.Status.Code != 0 {
+		text += "; last answer: " + last.Status.String()
+	}
+	return mail.Result{
+		Outcome: mail.Failed,
+		Status:  mail.Status{Code: mail.CodeFailed, Enhanced: mail.Enhanced{5, 4, 7}, Text: text},
+		Cause:   cmp.Or(last.Cause, "expired"),
+		At:      now,
+	}
+}
+
+// report writes one log line a recipient, and counts.
+func (q *Queue) report(it *item, o *outcome) {
+	for _, group := range [][]int{o.delivered, o.failed, o.left} {
+		for _, i := range group {
+			to, r := o.entry.Envelope.To[i].Address, o.entry.State[i].Last
+			q.metrics.attempts[r.Outcome].Inc()
+			q.log.Info("queue: "+r.Outcome.String(), "id", it.id, "to", to.String(), "status", r.Status.String(),
+				"remote", r.RemoteMTA, "tls", r.TLS, "cause", r.Cause, "registration", it.registration.Value())
+			if r.Outcome == mail.Delivered {
+				q.metrics.latency.Observe(r.At.Sub(it.arrival).Seconds())
+			}
+		}
+	}
+}
+
+// after is the time from the nth attempt to the next.
+func (q *Queue) after(n int) time.Duration {
+	return jitter(q.o.Schedule[min(max(n, 1), len(q.o.Schedule))-1])
+}
+
+// jitter spreads d by a tenth to either side, so that what failed together
+// does not come back together.
+func jitter(d time.Duration) time.Duration {
+	return d - d/10 + rand.N(d/5+1)
+}
+
+// body opens the body of an entry for a courier, and notes if that fails.
+func (q *Queue) body(id spool.ID, unread *atomic.Bool) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) {
+		r, err := q.store.Body(id)
+		if err != nil {
+			unread.Store(true)
+			return nil, fmt.Errorf("queue: opening the body of %s: %w", id, err)
+		}
+		return &watched{r, unread}, nil
+	}
+}
+
+// watched notes whether reading has failed.
+type watched struct {
+	io.ReadCloser
+	unread *atomic.Bool
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		w.unread.Store(true)
+	}
+	return n, err
+}

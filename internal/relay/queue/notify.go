@@ -1,0 +1,224 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"time"
+
+	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/relay/dsn"
+	"example.edu/gatepost/internal/relay/spool"
+)
+
+// maxHeader is how much of a message is read to return its header in a DSN.
+const maxHeader = 64 << 10
+
+// tellFailure stores the DSN for failed recipients and, in the same batch, the
+// entry's new state. Where nobody may be told (a null sender, which is what a
+// DSN has, or NOTIFY=NEVER) the failure ends here, with a log line.
+func (q *Queue) tellFailure(ctx context.Context, e draft, failed []int, now time.Time) error {
+	return q.tell(ctx, dsn.Failure, e, failed, now)
+}
+
+func (q *Queue) tell(ctx context.Context, kind dsn.Kind, e draft, about []int, now time.Time) error {
+	o := dsn.Options{Hostname: q.o.Hostname, Postmaster: q.o.Postmaster, Now: now}
+	if kind == dsn.Delay {
+		o.RetryUntil = e.Envelope.Arrival.Add(q.o.Expiry)
+	}
+	var header []byte
+	if !e.Envelope.From.IsNull() {
+		header = q.header(e.ID)
+	}
+	env, body, ok := dsn.Compose(o, kind, e.Entry, about, header)
+	if !ok {
+		q.metrics.notifications[kind].suppressed.Inc()
+		if kind == dsn.Failure {
+			q.log.Warn("queue: dropped; nobody may be told", "id", e.ID, "from", e.Envelope.From.String(), "recipients", len(about))
+		}
+		return q.save(e.Entry, e.done())
+	}
+	// What ends here must be recorded even if Run is about to end.
+	stored, err := q.store.Notify(context.WithoutCancel(ctx), env, body, e.Entry)
+	if err != nil {
+		return err
+	}
+	q.metrics.notifications[kind].sent.Inc()
+	q.log.Info("queue: DSN", "id", e.ID, "kind", kind.String(), "dsn", stored.ID, "to", e.Envelope.From.String(), "recipients", len(about))
+	q.Accept(stored)
+	return nil
+}
+
+// header reads the header section of a message, or as much of it as there is
+// without damage. A DSN without it is better than none.
+func (q *Queue) header(id spool.ID) []byte {
+	r, err := q.store.Body(id)
+	if err != nil {
+		return nil
+	}
+	defer r.Close()
+	data, _ := io.ReadAll(io.LimitReader(r, maxHeader))
+	if end := bytes.Index(data, []byte("\r\n\r\n")); end >= 0 {
+		return data[:end+2]
+	}
+	if end := bytes.LastIndex(data, []byte("\r\n")); end >= 0 {
+		return data[:end+2]
+	}
+	return nil
+}
+
+// nextCheck is when an entry must next be looked at: for the delay DSN, once,
+// then for its expiry. What an operator holds does not expire.
+func (q *Queue) nextCheck(it *item, e *spool.Entry, now time.Time) time.Time {
+	if it.operator {
+		return time.Time{}
+	}
+	expiry, delay := it.arrival.Add(q.o.Expiry), it.arrival.Add(q.o.DelayAfter)
+	if q.o.DelayAfter >= 0 && e.Delayed.IsZero() && !e.Envelope.From.IsNull() && delay.Before(expiry) && now.Before(expiry) {
+		return delay
+	}
+	return expiry
+}
+
+// check sends the delay DSN of an entry or gives its open recipients up,
+// whether or not their destination's turn has come.
+func (q *Queue) check(ctx context.Context, it *item) {
+	it.record.Lock()
+	defer it.record.Unlock()
+	now := time.Now()
+	q.mu.Lock()
+	over := it.gone || it.operator // since the check became due
+	q.mu.Unlock()
+	if over {
+		return
+	}
+	current, err := q.entry(it)
+	if err != nil {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if !it.gone {
+			q.sched.setCheck(it, now.Add(q.after(1)))
+		}
+		return
+	}
+	if now.Before(it.arrival.Add(q.o.Expiry)) {
+		q.delay(ctx, it, draftOf(current), now)
+		return
+	}
+	q.giveUp(ctx, it, draftOf(current), now, func(last mail.Result) mail.Result { return expired(last, now) })
+}
+
+// delay tells a sender, once, that the message is late. RFC 5321 §4.5.4.1.
+func (q *Queue) delay(ctx context.Context, it *item, e draft, now time.Time) {
+	err := error(nil)
+	if open := e.open(); e.Delayed.IsZero() && len(open) > 0 {
+		e.Delayed = now.Round(0)
+		err = q.tell(ctx, dsn.Delay, e, open, now)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case it.gone || it.operator:
+	case err != nil:
+		q.log.Error("queue: storing a delay DSN", "id", it.id, "error", err)
+		q.sched.setCheck(it, now.Add(q.after(1)))
+	default:
+		if it.entry != nil {
+			it.entry = e.Entry
+		}
+		q.sched.setCheck(it, q.nextCheck(it, e.Entry, now))
+	}
+}
+
+// giveUp fails the open recipients of an entry, but for those whose attempt is
+// under way: record judges these. The caller holds it.record.
+func (q *Queue) giveUp(ctx context.Context, it *item, e draft, now time.Time, verdict func(last mail.Result) mail.Result) error {
+	claimed, rcpts := q.claim(it)
+	if len(claimed) == 0 {
+		return nil
+	}
+	for _, i := range rcpts {
+		st := &e.State[i]
+		st.Last, st.Done = verdict(st.Last), true
+		q.metrics.expired.Inc()
+		q.log.Info("queue: given up", "id", it.id, "to", e.Envelope.To[i].Address.String(), "status", st.Last.Status.String(), "registration", it.registration.Value())
+	}
+	err := q.tellFailure(ctx, e, rcpts, now)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case it.gone:
+	case err != nil:
+		q.log.Error("queue: storing a DSN; the message stays", "id", it.id, "error", err)
+		for _, j := range claimed {
+			q.sched.place(j, now)
+		}
+		q.sched.setCheck(it, now.Add(q.after(1)))
+	case e.done():
+		q.sched.drop(it, now)
+	default:
+		for _, j := range claimed {
+			j.rcpts = nil
+			q.sched.forget(j, now)
+		}
+		if it.entry != nil {
+			it.entry = e.Entry
+		}
+	}
+	return err
+}
+
+// claim takes all jobs of an item that are not running out of the schedule,
+// so that no worker can begin one. The caller holds it.record, and places or
+// forgets them.
+func (q *Queue) claim(it *item) (jobs []*job, rcpts []int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, j := range it.jobs {
+		if j.state == running {
+			continue
+		}
+		q.sched.displace(j)
+		q.sched.setState(j, held)
+		jobs = append(jobs, j)
+		rcpts = append(rcpts, j.rcpts...)
+	}
+	return jobs, rcpts
+}
+
+// reconsider asks Held again about what it holds.
+func (q *Queue) reconsider(ctx context.Context) {
+	q.mu.Lock()
+	var items []*item
+	for _, it := range q.sched.items { // only on a change of blocks
+		if it.hold != "" && !it.operator {
+			items = append(items, it)
+		}
+	}
+	q.mu.Unlock()
+	for _, it := range items {
+		if ctx.Err() != nil {
+			return
+		}
+		q.release(it)
+	}
+}
+
+func (q *Queue) release(it *item) {
+	it.record.Lock()
+	defer it.record.Unlock()
+	why := ""
+	if e, err := q.entry(it); err == nil { // else the attempt will tell
+		why = q.o.Held(e)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if it.gone || it.operator {
+		return
+	}
+	q.sched.setHold(it, why, false, time.Now())
+	if why == "" {
+		q.log.Info("queue: released", "id", it.id)
+	}
+	q.changed()
+}
