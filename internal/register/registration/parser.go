@@ -1,6 +1,7 @@
 package registration
 
 import (
+	"crypto/sha256"
 	"fmt"
 
 	"cuelang.org/go/cue"
@@ -56,14 +57,14 @@ func NewParser(site []byte) (*Parser, error) {
 // not-data), and only then what it says.
 func (p *Parser) Parse(src Source) (f *File) {
 	r := &report{file: src.Path}
-	f = &File{Path: src.Path}
+	f = &File{Path: src.Path, Sum: sha256.Sum256(src.Data)}
 	defer func() {
 		// The last defence: no file may take the relay or the check down.
 		if fault := recover(); fault != nil {
 			r.problems = nil
 			r.add(Pos{1, 1}, RuleSchema, "the file cannot be judged: "+clip(fmt.Sprint(fault), 200),
 				"this is a fault of the program: write to the postmaster and name this file")
-			*f = File{Path: src.Path}
+			*f = File{Path: src.Path, Sum: f.Sum}
 		}
 		f.Problems = r.sorted()
 	}()
