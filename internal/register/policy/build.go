@@ -72,9 +72,6 @@ func build(files []*registration.File, o Options, holding func(netip.Addr) (seat
 		campusFile: make(map[*registration.Department]string),
 		nearest:    make(map[string]string),
 	}
-	b.o.MaxVolume.PerHour = cmp.Or(o.MaxVolume.PerHour, MaxPerHour)
-	b.o.MaxVolume.PerDay = cmp.Or(o.MaxVolume.PerDay, MaxPerDay)
-
 	files = sortedFiles(files)
 	var claimants []*claimant
 	for _, f := range files {

@@ -114,6 +114,14 @@ func TestBuildRules(t *testing.T) {
 	}
 }
 
+func TestBuildWithoutACapLeavesVolumeToTheSchema(t *testing.T) {
+	f := with(request(mfpPath, "141.211.13.21"), func(r *registration.Registration) {
+		r.Volume = registration.Volume{PerHour: 100_000, PerDay: 1_000_000}
+	})
+	_, problems := Build(append(campus(), f), Options{Now: today()})
+	wantProblems(t, problems)
+}
+
 func TestBuildHintsTheNearestDepartment(t *testing.T) {
 	_, problems := Build(append(campus(), request("registrations/lsa-phisics/mfp.cue", "141.211.13.21")), Options{Now: today()})
 	if !strings.Contains(problems[0].Hint, `"lsa-physics"`) {

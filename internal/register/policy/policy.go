@@ -30,13 +30,6 @@ import (
 // MaxAhead is how far ahead a registration may expire, in years.
 const MaxAhead = 2
 
-// The most that one registration may ask for where the site says nothing. The
-// relay is not for bulk mail. A site lowers it in schema/site.cue.
-const (
-	MaxPerHour = 5_000
-	MaxPerDay  = 50_000
-)
-
 // Options of Build.
 type Options struct {
 	Commit string // recorded in the snapshot and in each Verdict
@@ -51,7 +44,8 @@ type Options struct {
 	// keeps it, so that the same files always make the same snapshot.
 	Incumbents *Snapshot
 
-	// MaxVolume is the site's cap; a zero field means MaxPerHour or MaxPerDay.
+	// MaxVolume is a cap on top of the schema's and of schema/site.cue's, which
+	// the parser applies. A zero field adds none.
 	MaxVolume registration.Volume
 }
 

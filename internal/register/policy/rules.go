@@ -111,7 +111,7 @@ func (b *builder) checkBlock(c *claimant, h *registration.Host) {
 
 func (b *builder) checkVolume(r *registration.Registration, fail func(registration.Pos, registration.Rule, string, string)) {
 	over := func(name string, asked, limit int) {
-		if asked > limit {
+		if limit > 0 && asked > limit {
 			fail(r.At.Volume, registration.RuleVolume, fmt.Sprintf("%s: %d is over the site's limit of %d", name, asked, limit),
 				"ask for what the machines really send; for bulk mail use the university's mailing service")
 		}
