@@ -258,8 +258,12 @@ func (e *explainer) fallback(err errors.Error) {
 		e.report.add(n.at, RuleMissingField, dotted(path)+" is missing", hint)
 		return
 	}
+	rule := RuleSchema
+	if len(path) > 0 && path[0] == "volume" {
+		rule = RuleVolume
+	}
 	format, args := err.Msg()
-	e.report.blame(n, RuleSchema, dotted(path)+" is not allowed as it is: "+clip(fmt.Sprintf(format, args...), 200), hint)
+	e.report.blame(n, rule, dotted(path)+" is not allowed as it is: "+clip(fmt.Sprintf(format, args...), 200), hint)
 }
 
 func (s *shape) step(name string) *shape {
@@ -329,6 +333,9 @@ func dotted(path []string) string {
 	}
 	if len(names) == 0 {
 		return "the file"
+	}
+	if _, err := strconv.Atoi(path[len(path)-1]); err == nil {
+		return "an entry of " + strings.Join(names, ".")
 	}
 	return strings.Join(names, ".")
 }

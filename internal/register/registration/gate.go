@@ -73,10 +73,14 @@ func admit(file *ast.File, l limits, r *report) *node {
 	return n
 }
 
-// plainText cuts a byte order mark off and refuses what is not visible UTF-8
-// text: a reviewer must see all that counts, in comments too.
+// plainText cuts a byte order mark and the line ends of Windows off, which
+// moves no position, and refuses what is not visible UTF-8 text: a reviewer
+// must see all that counts, in comments too.
 func plainText(data []byte, r *report) ([]byte, bool) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	if bytes.IndexByte(data, '\r') >= 0 {
+		data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
+	}
 	line, start := int32(1), 0
 	for i := 0; i < len(data); {
 		c := data[i]
@@ -85,7 +89,7 @@ func plainText(data []byte, r *report) ([]byte, bool) {
 			line, start = line+1, i+1
 			i++
 			continue
-		case c == '\t', c == '\r', ' ' <= c && c < 0x7f:
+		case c == '\t', ' ' <= c && c < 0x7f:
 			i++
 			continue
 		}

@@ -60,7 +60,7 @@ func (s *shape) take(v cue.Value, site bool, depth int) {
 		s.kind &= cue.ListKind
 		if e := v.LookupPath(cue.MakePath(cue.AnyIndex)); e.Exists() {
 			if s.elem == nil {
-				s.elem = &shape{kind: cue.TopKind}
+				s.elem = &shape{kind: cue.TopKind, doc: s.doc, example: s.example}
 			}
 			s.elem.take(e, site, depth+1)
 		}

@@ -15,6 +15,9 @@ import (
 // maxSite bounds schema/site.cue, in octets.
 const maxSite = 256 << 10
 
+// opened begins the name of the plain field that a definition is compiled as.
+const opened = "open·"
+
 // siteName is how errors name the site's file.
 const siteName = "schema/site.cue"
 
@@ -32,7 +35,7 @@ func compileSite(ctx *cue.Context, builtin cue.Value, text []byte, names []strin
 	if err != nil {
 		return nil, fmt.Errorf("registration: reading %s: %w", siteName, siteError(err))
 	}
-	opened := map[string]string{} // definition → the plain field it is compiled as
+	narrows := map[string]cue.Path{} // definition → the plain field it is compiled as
 	for _, decl := range file.Decls {
 		field, ok := decl.(*ast.Field)
 		if !ok {
@@ -49,8 +52,8 @@ func compileSite(ctx *cue.Context, builtin cue.Value, text []byte, names []strin
 		case !ok || !slices.Contains(names, label.Name) || field.Constraint != token.ILLEGAL:
 			return nil, fmt.Errorf("registration: reading %s: %s: only %s can be narrowed here; helpers start with _", siteName, decl.Pos(), strings.Join(names, ", "))
 		}
-		open := "open" + strings.TrimPrefix(label.Name, "#")
-		opened[label.Name] = open
+		open := opened + strings.TrimPrefix(label.Name, "#")
+		narrows[label.Name] = cue.MakePath(cue.Str(open))
 		label.Name = open
 	}
 	value := ctx.BuildFile(file, cue.Scope(builtin))
@@ -58,8 +61,8 @@ func compileSite(ctx *cue.Context, builtin cue.Value, text []byte, names []strin
 		return nil, fmt.Errorf("registration: compiling %s: %w", siteName, siteError(err))
 	}
 	narrowed := map[string]cue.Value{}
-	for name, open := range opened {
-		narrowed[name] = value.LookupPath(cue.MakePath(cue.Str(open)))
+	for name, path := range narrows {
+		narrowed[name] = value.LookupPath(path)
 	}
 	return narrowed, nil
 }
@@ -69,7 +72,7 @@ func compileSite(ctx *cue.Context, builtin cue.Value, text []byte, names []strin
 func siteError(err error) error {
 	var lines []string
 	for _, e := range errors.Errors(err) {
-		line := e.Error()
+		line := strings.ReplaceAll(e.Error(), opened, "#")
 		for _, p := range append(e.InputPositions(), e.Position()) {
 			if p.Filename() == siteName {
 				line = p.String() + ": " + line
