@@ -1,0 +1,233 @@
+// Package reconcile keeps the allowlist in step with the register's branch.
+// It is one straight function, Once:
+//
+//	fetch → how does the head relate to the accepted commit? → files → parse →
+//	Build → last good versions of faulty files, Build again → guard → persist →
+//	Live.Store → OnAccept
+//
+// Everything before persist can fail and changes nothing. After it, nothing
+// can fail but OnAccept, which is repeated until it succeeds.
+//
+// What always holds:
+//   - Live never goes back by itself. Only a commit that descends from the
+//     accepted one is accepted, or one that an operator named in Accept.
+//   - What is in force is on the disk, whole and with a checksum, before it is
+//     in force. A restart needs neither git nor its host.
+//   - One faulty file holds nobody up: its last good version stays in force,
+//     and it is reported. A file that is gone is gone at once.
+//   - A change that takes away too much waits for an operator; the blocks in
+//     it do not wait.
+//
+// It never decides what a file means (package policy does) and never sends
+// anything.
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.edu/gatepost/internal/durable"
+	"example.edu/gatepost/internal/register/gitsync"
+	"example.edu/gatepost/internal/register/policy"
+	"example.edu/gatepost/internal/register/registration"
+)
+
+// A Branch follows the register's branch.
+type Branch interface {
+	// Fetch brings the head of the branch here, whatever it is.
+	Fetch(context.Context) (gitsync.Hash, error)
+	// Relation tells how the second commit stands to the first.
+	Relation(ctx context.Context, old, new gitsync.Hash) (gitsync.Relation, error)
+	// Keep keeps a commit readable when the branch leaves it.
+	Keep(context.Context, gitsync.Hash) error
+}
+
+// A Tree reads what is in a commit.
+type Tree interface {
+	Files(ctx context.Context, commit gitsync.Hash, under ...string) ([]gitsync.Entry, error)
+	// Read fails with *gitsync.TooLarge for a blob of more than max bytes.
+	Read(ctx context.Context, blob gitsync.Hash, max int64) ([]byte, error)
+	Describe(context.Context, gitsync.Hash) (gitsync.Commit, error)
+}
+
+// A Source is where the register comes from.
+type Source interface {
+	Branch
+	Tree
+}
+
+var _ Source = (*gitsync.Mirror)(nil)
+
+// A Disk keeps small files durably. WriteFile replaces a file whole or not at
+// all; ReadFile fails with fs.ErrNotExist for one that is not there.
+type Disk interface {
+	ReadFile(path string, max int64) ([]byte, error)
+	WriteFile(path string, data []byte) error
+}
+
+type disk struct{}
+
+func (disk) ReadFile(path string, max int64) ([]byte, error) { return durable.ReadFile(path, max) }
+func (disk) WriteFile(path string, data []byte) error        { return durable.WriteFile(path, data, 0o600) }
+
+// Defaults, and what bounds a round.
+const (
+	DefaultPoll        = 30 * time.Second
+	DefaultMaxRemovals = 0.3
+	maxBackoff         = 5 * time.Minute
+	maxSources         = 256 << 20 // bytes of all files of the register together
+	maxProblems        = 1000      // kept for State
+)
+
+// ErrRefused, returned by Options.Verify, says that the commit must not be
+// accepted, as against that it could not be judged just now.
+var ErrRefused = errors.New("the commit is refused")
+
+// An Accepted tells of a commit that is now in force.
+type Accepted struct {
+	Commit   string
+	Snapshot *policy.Snapshot
+	// Changes are those since the last Accepted that OnAccept took without an
+	// error; nil if that is no longer known, after a restart.
+	Changes []policy.Change
+	First   bool // no register was ever announced before
+	Rewound bool // an operator accepted a commit that does not descend from the one before
+}
+
+// Options of a Reconciler. Source, Dir and Live are required.
+type Options struct {
+	Source      Source
+	Dir         string       // for the files register.*; must exist
+	Live        *policy.Live // what New and each round store in
+	MaxRemovals float64      // part of the live addresses that one change may take away; 0 means DefaultMaxRemovals, 1 never waits
+	Poll        time.Duration
+	Volume      registration.Volume // the site's cap, see policy.Options
+
+	// OnAccept is called after a commit is in force, once for each, and again
+	// each round until it returns nil. After a crash it may be repeated.
+	OnAccept func(context.Context, Accepted) error
+	// Verify judges the commits from base (zero for the first) to head before
+	// anything of them is used; nil accepts all.
+	Verify func(ctx context.Context, base, head gitsync.Hash) error
+
+	Now        func() time.Time // default time.Now
+	Disk       Disk             // default: package durable
+	Logger     *slog.Logger     // default: discard
+	Registerer prometheus.Registerer
+}
+
+// A Reconciler keeps one Live in step with one Source.
+type Reconciler struct {
+	o       Options
+	log     *slog.Logger
+	metrics *metrics
+	wake    chan struct{} // holds one token: somebody asked for a round
+
+	turn chan struct{} // holds one token: whoever has it may run a round and use what is below
+	inForce
+	cache     cache
+	evaluated evaluation // of the newest head that was looked at and not accepted
+	announced announced  // what OnAccept last took
+
+	mu    sync.Mutex
+	state State // guarded by mu
+}
+
+// New makes a Reconciler and puts in force what was in force before, from the
+// disk alone. It fails if the options are wrong; a damaged file is reported
+// and goes, and the next round replaces it.
+func New(o Options) (*Reconciler, error) {
+	if o.Source == nil || o.Live == nil || o.Dir == "" {
+		return nil, errors.New("reconcile: Source, Dir and Live are required")
+	}
+	if o.MaxRemovals < 0 || o.MaxRemovals > 1 {
+		return nil, fmt.Errorf("reconcile: maxRemovals is %v, and must be between 0 and 1", o.MaxRemovals)
+	}
+	if o.MaxRemovals == 0 {
+		o.MaxRemovals = DefaultMaxRemovals
+	}
+	if o.Poll <= 0 {
+		o.Poll = DefaultPoll
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Disk == nil {
+		o.Disk = disk{}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Reconciler{o: o, log: o.Logger, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	r.turn <- struct{}{}
+	r.restore()
+	var err error
+	if r.metrics, err = newMetrics(o.Registerer, o.Now, r.State); err != nil {
+		return nil, fmt.Errorf("reconcile: %w", err)
+	}
+	return r, nil
+}
+
+// Run runs rounds until ctx is done: one at once, then one each poll interval
+// with some jitter, or when Wake is called. After failures it waits longer.
+func (r *Reconciler) Run(ctx context.Context) error {
+	wait := time.NewTimer(0)
+	defer wait.Stop()
+	failures := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.wake:
+		case <-wait.C:
+		}
+		if err := r.Once(ctx); err != nil {
+			failures++
+		} else {
+			failures = 0
+		}
+		wait.Reset(pause(r.o.Poll, failures, rand.Float64()))
+	}
+}
+
+// pause is how long to wait after so many failures in a row: twice as long for
+// each, up to maxBackoff or the poll interval; jitter in [0,1) spreads it by a
+// tenth either way.
+func pause(poll time.Duration, failures int, jitter float64) time.Duration {
+	d := poll
+	for range failures {
+		if d >= maxBackoff {
+			break
+		}
+		d = min(2*d, max(poll, maxBackoff))
+	}
+	return time.Duration(float64(d) * (0.9 + 0.2*jitter))
+}
+
+// Wake asks for a round now. It never blocks; requests during a round come to
+// one.
+func (r *Reconciler) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// acquire waits for the right to run a round.
+func (r *Reconciler) acquire(ctx context.Context) error {
+	select {
+	case <-r.turn:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("reconcile: %w", ctx.Err())
+	}
+}
+
+func (r *Reconciler) release() { r.turn <- struct{}{} }

@@ -1,0 +1,361 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"example.edu/gatepost/internal/register/gitsync"
+	"example.edu/gatepost/internal/register/policy"
+	"example.edu/gatepost/internal/register/registration"
+)
+
+// A permit is an operator's word for one commit. The zero permit is none.
+type permit struct {
+	commit gitsync.Hash
+	reason string
+}
+
+// An evaluation remembers that a head was looked at and why it waits, so that
+// nothing is done again until something moves.
+type evaluation struct {
+	base, head gitsync.Hash
+	condition  Condition
+	why        string
+}
+
+// Once runs one round. It returns an error if the register could not be
+// brought up to date for a reason that may go away. That a commit waits for an
+// operator is no error; State tells.
+func (r *Reconciler) Once(ctx context.Context) error {
+	if err := r.acquire(ctx); err != nil {
+		return err
+	}
+	defer r.release()
+	result, err := r.round(ctx)
+	r.metrics.round(result, err)
+	if told := r.announce(ctx); err == nil {
+		err = told
+	}
+	if ctx.Err() == nil { // that the program ends is no news about the register
+		r.note(err)
+	}
+	return err
+}
+
+// round is the part of Once that ends with the store. The caller has the turn.
+func (r *Reconciler) round(ctx context.Context) (result, error) {
+	head, err := r.fetch(ctx)
+	switch {
+	case errors.Is(err, gitsync.ErrBranchGone) && r.known():
+		r.wait(evaluation{base: r.commit, condition: Frozen, why: "the branch does not exist at the repository any more"})
+		return resultFrozen, nil
+	case err != nil:
+		return resultFailed, fmt.Errorf("reconcile: %w", err)
+	}
+	result, err := r.consider(ctx, head, permit{})
+	if err != nil {
+		return resultFailed, fmt.Errorf("reconcile: commit %s: %w", head, err)
+	}
+	return result, nil
+}
+
+// fetch asks for the head of the branch and notes when that worked.
+func (r *Reconciler) fetch(ctx context.Context) (gitsync.Hash, error) {
+	began := r.o.Now()
+	head, err := r.o.Source.Fetch(ctx)
+	if err == nil || errors.Is(err, gitsync.ErrBranchGone) {
+		r.metrics.fetched(r.o.Now().Sub(began))
+		r.update(func(s *State) {
+			s.ContactAt = r.o.Now()
+			if err == nil {
+				s.Newest = head.String()
+			}
+		})
+	}
+	return head, err
+}
+
+// consider brings commit head into force, or says why it waits. p is the
+// operator's permission, if there is one.
+func (r *Reconciler) consider(ctx context.Context, head gitsync.Hash, p permit) (result, error) {
+	permitted := p.commit == head && !head.IsZero()
+	relation, err := r.relation(ctx, head)
+	if err != nil {
+		return resultFailed, err
+	}
+	switch {
+	case relation == gitsync.Same && r.snapshot != nil:
+		return r.settle(ctx)
+	case !permitted && r.evaluated.head == head && r.evaluated.base == r.commit:
+		return r.evaluated.condition.result(), nil
+	case !permitted && r.known() && relation != gitsync.Same && relation != gitsync.Descends:
+		r.wait(evaluation{r.commit, head, Frozen, broken(relation, head)})
+		return resultFrozen, nil
+	}
+	if r.o.Verify != nil && !permitted {
+		err := r.o.Verify(ctx, r.commit, head)
+		if errors.Is(err, ErrRefused) {
+			r.wait(evaluation{r.commit, head, Frozen, err.Error()})
+			return resultFrozen, nil
+		}
+		if err != nil {
+			return resultFailed, err
+		}
+	}
+	c, err := r.load(ctx, head)
+	if err != nil {
+		return resultFailed, err
+	}
+	if why := guard(r.base(), c.snapshot, r.o.MaxRemovals, r.o.Now()); why != "" && !permitted {
+		if err := r.hold(c); err != nil {
+			return resultFailed, err
+		}
+		r.wait(evaluation{r.commit, head, Held, why})
+		return resultHeld, nil
+	}
+	c.how, c.reason = Descended, p.reason
+	switch {
+	case permitted:
+		c.how = Operator
+	case !r.known():
+		c.how = First
+	}
+	c.rewound = permitted && r.known() && relation != gitsync.Same && relation != gitsync.Descends
+	return resultAccepted, r.accept(ctx, c)
+}
+
+// relation is how head stands to the accepted commit; Descends if there is
+// none.
+func (r *Reconciler) relation(ctx context.Context, head gitsync.Hash) (gitsync.Relation, error) {
+	if !r.known() {
+		return gitsync.Descends, nil
+	}
+	return r.o.Source.Relation(ctx, r.commit, head)
+}
+
+// broken says why a head that does not descend is not accepted.
+func broken(relation gitsync.Relation, head gitsync.Hash) string {
+	switch relation {
+	case gitsync.Rewound:
+		return fmt.Sprintf("the branch was set back to %.12s, which is older than the accepted commit", head)
+	case gitsync.Diverged:
+		return fmt.Sprintf("the branch was rewritten: %.12s does not descend from the accepted commit", head)
+	}
+	return fmt.Sprintf("the accepted commit is not in the history of %.12s", head)
+}
+
+// settle is what is left to do when the head is the accepted commit: what a
+// held commit had added is taken back if the branch has left it.
+func (r *Reconciler) settle(ctx context.Context) (result, error) {
+	if len(r.held) > 0 {
+		if err := r.publish(nil); err != nil {
+			return resultFailed, err
+		}
+	}
+	r.wait(evaluation{})
+	r.keep(ctx)
+	return resultUnchanged, nil
+}
+
+// hold puts the blocks of a commit that waits in force: they take service
+// away from one who misbehaves and give nothing to anybody.
+func (r *Reconciler) hold(c *candidate) error {
+	var extra []source
+	have := make(map[string]source, len(r.files))
+	for _, s := range r.files {
+		have[s.Path] = s
+	}
+	for _, s := range c.files {
+		mine, ok := have[s.Path]
+		if registration.Kind(s.Path) == registration.KindBlock && s.Good && (!ok || mine.Blob != s.Blob) {
+			s.Beside = ok
+			extra = append(extra, s)
+		}
+	}
+	if sameSources(extra, r.held) {
+		return nil
+	}
+	return r.publish(extra)
+}
+
+// publish persists and stores what is in force with other held blocks.
+func (r *Reconciler) publish(held []source) error {
+	next := r.inForce
+	next.held = held
+	next.snapshot = nil
+	if err := r.rebuild(&next); err != nil {
+		return err
+	}
+	if err := r.persist(&next); err != nil {
+		return err
+	}
+	r.inForce = next
+	r.o.Live.Store(r.snapshot)
+	r.log.Warn("the blocks of a held commit are in force", "event", "register.blocks", "blocks", len(held), "commit", r.commit.String())
+	return nil
+}
+
+// accept puts a candidate in force: first on the disk, then in Live.
+func (r *Reconciler) accept(ctx context.Context, c *candidate) error {
+	commit, err := r.o.Source.Describe(ctx, c.commit)
+	if err != nil {
+		return err
+	}
+	next := c.inForce
+	next.at, next.committedAt = r.o.Now().UTC(), commit.Time.UTC()
+	if err := r.persist(&next); err != nil {
+		return err
+	}
+	before := r.commit
+	r.inForce = next
+	r.o.Live.Store(r.snapshot)
+	r.announced.rewound = r.announced.rewound || r.rewound
+	r.wait(evaluation{})
+	r.log.Info("the register is in force", "event", "register.accepted", "commit", r.commit.String(), "before", before.String(),
+		"how", string(r.how), "reason", r.reason, "addresses", r.snapshot.Len(), "problems", len(r.problems), "subject", commit.Subject)
+	r.keep(ctx)
+	return nil
+}
+
+// keep tells the source which commit it must not lose. It matters only if the
+// branch leaves the commit, and is tried again each round.
+func (r *Reconciler) keep(ctx context.Context) {
+	if err := r.o.Source.Keep(ctx, r.commit); err != nil && ctx.Err() == nil {
+		r.log.Warn("the accepted commit is not protected in the clone", "event", "register.keep", "commit", r.commit.String(), "err", err)
+	}
+}
+
+// wait records how the branch stands to what is in force, and says so once.
+func (r *Reconciler) wait(e evaluation) {
+	if e.condition != r.evaluated.condition || e.head != r.evaluated.head {
+		switch {
+		case e.condition != Following:
+			r.log.Error("the register waits for an operator", "event", "register."+string(e.condition),
+				"commit", e.head.String(), "accepted", r.commit.String(), "reason", e.why)
+		case r.evaluated.condition != Following:
+			r.log.Info("the register follows its branch again", "event", "register.following", "commit", r.commit.String())
+		}
+	}
+	r.evaluated = e
+	r.show()
+}
+
+// announce calls OnAccept for what is in force, unless that was done. The
+// caller has the turn.
+func (r *Reconciler) announce(ctx context.Context) error {
+	if !r.known() || r.snapshot == nil || r.announced.Commit == r.commit {
+		return nil
+	}
+	a := Accepted{
+		Commit: r.commit.String(), Snapshot: r.snapshot,
+		First: !r.announced.ever, Rewound: r.announced.rewound,
+	}
+	if r.announced.snapshot != nil || a.First {
+		a.Changes = policy.Diff(r.announced.snapshot, r.snapshot)
+	}
+	if r.o.OnAccept != nil {
+		if err := r.o.OnAccept(ctx, a); err != nil {
+			return fmt.Errorf("reconcile: telling of commit %s: %w", r.commit, err)
+		}
+	}
+	next := announced{Commit: r.commit, ever: true, snapshot: r.snapshot}
+	if err := r.persistAnnounced(next); err != nil {
+		return err
+	}
+	r.announced = next
+	return nil
+}
+
+// Accept is an operator's yes to a commit that is held or frozen, by its hash
+// or the first seven digits or more. The commit must be the newest that was
+// seen on the branch, or in its history.
+func (r *Reconciler) Accept(ctx context.Context, commit, reason string) error {
+	if reason = strings.TrimSpace(reason); reason == "" {
+		return errors.New("reconcile: accepting a commit takes a reason")
+	}
+	if err := r.acquire(ctx); err != nil {
+		return err
+	}
+	defer r.release()
+	newest, err := r.fetch(ctx)
+	if err != nil { // what was seen before can be accepted all the same
+		if newest, err = gitsync.ParseHash(r.State().Newest); err != nil {
+			return errors.New("reconcile: no commit was seen yet that could be accepted")
+		}
+	}
+	target, err := r.named(ctx, commit, newest)
+	if err != nil {
+		return err
+	}
+	if target == r.commit && r.snapshot != nil {
+		return fmt.Errorf("reconcile: commit %s is accepted already", target)
+	}
+	result, err := r.consider(ctx, target, permit{target, reason})
+	r.metrics.round(result, err)
+	if err != nil {
+		r.note(err)
+		return fmt.Errorf("reconcile: accepting %s: %w", target, err)
+	}
+	r.note(r.announce(ctx)) // repeated by the next round if it failed
+	if target != newest {
+		r.Wake()
+	}
+	return nil
+}
+
+// named finds the commit that an operator means.
+func (r *Reconciler) named(ctx context.Context, commit string, newest gitsync.Hash) (gitsync.Hash, error) {
+	commit = strings.ToLower(strings.TrimSpace(commit))
+	if len(commit) >= 7 && strings.HasPrefix(newest.String(), commit) {
+		return newest, nil
+	}
+	target, err := gitsync.ParseHash(commit)
+	if err != nil {
+		return gitsync.Hash{}, fmt.Errorf("reconcile: %q is not the newest commit of the branch (%s); an older one is named by all 40 digits", commit, newest)
+	}
+	relation, err := r.o.Source.Relation(ctx, target, newest)
+	if err != nil {
+		return gitsync.Hash{}, fmt.Errorf("reconcile: %w", err)
+	}
+	if relation != gitsync.Descends {
+		return gitsync.Hash{}, fmt.Errorf("reconcile: commit %s is not on the branch, whose newest commit is %s", target, newest)
+	}
+	return target, nil
+}
+
+// guard says why a change from base to next must wait for an operator, "" if
+// it need not. It counts the addresses that can send now and could not after
+// the change, whatever the way; blocks do not count, since they are to work at
+// once. Fewer than minRemovals never wait, so that a small register can be
+// worked on.
+func guard(base, next *policy.Snapshot, maxRemovals float64, now time.Time) string {
+	if base == nil {
+		return ""
+	}
+	var live, removed int
+	for ip, e := range base.All() {
+		if !now.Before(e.Registration.Expires) {
+			continue
+		}
+		live++
+		if after, ok := next.Find(ip); !ok || !now.Before(after.Registration.Expires) {
+			removed++
+		}
+	}
+	if removed >= minRemovals && float64(removed) > maxRemovals*float64(live) {
+		return fmt.Sprintf("it takes %d of %d live addresses away, which is more than maxRemovals (%v) allows", removed, live, maxRemovals)
+	}
+	for range base.Campus() {
+		for range next.Campus() {
+			return ""
+		}
+		return "it takes the university's whole address space away"
+	}
+	return ""
+}
+
+// minRemovals is the number of addresses from which on the guard counts.
+const minRemovals = 5
