@@ -56,7 +56,7 @@ func (p *Parser) campusList(c *Campus, n *node, r *report) {
 		}
 		top.fields = append(top.fields, *f)
 	}
-	p.campus.settle(top, r, false, nil)
+	p.campus.settle("the file", top, r, false, nil)
 }
 
 func checkPrefix(n *node, r *report) (netip.Prefix, bool) {
@@ -79,7 +79,7 @@ func (p *Parser) campusNetwork(c *Campus, f *field, r *report) {
 	}
 	checkDepartment(f.value.get("department"), r)
 	var raw struct{ Department, Use string }
-	if p.network.settle(f.value, r, r.errors == 0, &raw) {
+	if p.network.settle("the entry of "+clip(f.name, 64), f.value, r, r.errors == 0, &raw) {
 		c.Networks = append(c.Networks, Network{prefix, raw.Department, raw.Use, f.at})
 	}
 }
@@ -102,7 +102,7 @@ func (p *Parser) campusDepartment(c *Campus, f *field, r *report) {
 			`add speakers: [{github: "octocat", id: 583231}], or team: {slug: "lsa-physics", id: 42}: without one nobody can register`)
 	}
 	var raw rawDepartment
-	if p.department.settle(f.value, r, r.errors == 0, &raw) {
+	if p.department.settle("the entry of "+clip(f.name, 64), f.value, r, r.errors == 0, &raw) {
 		c.Departments = append(c.Departments, raw.department(f))
 	}
 }

@@ -53,7 +53,7 @@ func (d *Definition) Decode(file string, data []byte, into any) (*Data, []Proble
 	}
 	value, err := d.judge(n)
 	if err != nil {
-		d.explain(n, err, r)
+		d.explain("the file", n, err, r)
 		return nil, r.sorted()
 	}
 	if err := value.Decode(into); err != nil {

@@ -15,14 +15,16 @@ import (
 // breaks a constraint of its own, with the user's position; then add what CUE
 // says of places that the walk had nothing to say about, such as a site's rule
 // over two fields.
-func (d *Definition) explain(n *node, err error, r *report) {
-	e := &explainer{Definition: d, report: r, root: n}
+//
+// whole is what messages call n itself.
+func (d *Definition) explain(whole string, n *node, err error, r *report) {
+	e := &explainer{Definition: d, report: r, root: n, whole: whole}
 	e.walk(d.shape, n, nil)
 	for _, one := range errors.Errors(err) {
 		e.fallback(one)
 	}
 	if len(e.paths) == 0 { // the judge said no: never let that pass without a word
-		r.add(n.at, RuleSchema, "the file does not fit the schema: "+clip(err.Error(), 200), "compare the file with registrations/README.md")
+		r.add(n.at, RuleSchema, whole+" does not fit the schema: "+clip(err.Error(), 200), "compare the file with registrations/README.md")
 	}
 }
 
@@ -30,6 +32,7 @@ type explainer struct {
 	*Definition
 	report *report
 	root   *node
+	whole  string
 	paths  [][]string // where something has been told
 }
 
@@ -42,7 +45,7 @@ func (e *explainer) walk(s *shape, n *node, path []string) {
 	}
 	if s.kind&n.cueKind() == 0 {
 		e.tell(path)
-		e.report.blame(n, RuleSchema, fmt.Sprintf("%s must be %s, and %s stands here", dotted(path), kindWords(s.kind), n.words()), s.hint(n))
+		e.report.blame(n, RuleSchema, fmt.Sprintf("%s must be %s, and %s stands here", e.dotted(path), kindWords(s.kind), n.words()), s.hint(n))
 		return
 	}
 	switch n.kind {
@@ -85,7 +88,7 @@ func (e *explainer) walkRecord(s *shape, n *node, path []string) {
 		e.tell(append(path, name))
 		message := name + " is missing"
 		if len(path) > 0 {
-			message += " in " + dotted(path)
+			message += " in " + e.dotted(path)
 		}
 		e.report.add(n.at, RuleMissingField, message, f.addHint(name))
 	}
@@ -96,7 +99,7 @@ func (e *explainer) walkRecord(s *shape, n *node, path []string) {
 func (e *explainer) unknown(s *shape, n *node, f *field, path []string) string {
 	message := "there is no field " + show(f.name)
 	if len(path) > 0 {
-		message += " in " + dotted(path)
+		message += " in " + e.dotted(path)
 	}
 	free := slices.DeleteFunc(slices.Clone(s.names), func(name string) bool { return n.get(name) != nil })
 	if near := nearest(f.name, free); near != "" {
@@ -151,7 +154,7 @@ func (e *explainer) parts(s *shape, n *node, path []string) {
 				hint = "choose the closest one, or \"other\""
 			}
 			e.tell(path)
-			e.report.blame(n, RuleSchema, fmt.Sprintf("%s is %s, and must be %s", dotted(path), quote(n.text), orList(choices)), hint)
+			e.report.blame(n, RuleSchema, fmt.Sprintf("%s is %s, and must be %s", e.dotted(path), quote(n.text), orList(choices)), hint)
 			return
 		}
 	}
@@ -169,7 +172,7 @@ func (e *explainer) parts(s *shape, n *node, path []string) {
 		if p.site {
 			hint = "this is a rule of this site (schema/site.cue): " + hint
 		}
-		e.report.blame(n, rule, dotted(path)+" "+what, hint)
+		e.report.blame(n, rule, e.dotted(path)+" "+what, hint)
 		return
 	}
 }
@@ -202,9 +205,9 @@ func (p part) breaks(n *node) string {
 		case "strings.MaxRunes":
 			return fmt.Sprintf("must have at most %s characters, and has %d", arg(1), len([]rune(n.text)))
 		case "list.MinItems":
-			return fmt.Sprintf("must have at least %s entries, and has %d", arg(1), len(n.elems))
+			return fmt.Sprintf("must have %s at least, and has %d", entries(arg(1)), len(n.elems))
 		case "list.MaxItems":
-			return fmt.Sprintf("must have at most %s entries, and has %d", arg(1), len(n.elems))
+			return fmt.Sprintf("must have %s at most, and has %d", entries(arg(1)), len(n.elems))
 		}
 	}
 	switch {
@@ -216,6 +219,13 @@ func (p part) breaks(n *node) string {
 		return fmt.Sprintf("must be %s, and %s stands here", clip(fmt.Sprint(p.value), 120), got)
 	}
 	return "cannot be " + got
+}
+
+func entries(count string) string {
+	if count == "1" {
+		return "one entry"
+	}
+	return count + " entries"
 }
 
 // fallback tells what CUE itself has found, at the closest place that the file
@@ -255,7 +265,7 @@ func (e *explainer) fallback(err errors.Error) {
 		hint = "this is a rule of this site (schema/site.cue): " + hint
 	}
 	if !there {
-		e.report.add(n.at, RuleMissingField, dotted(path)+" is missing", hint)
+		e.report.add(n.at, RuleMissingField, e.dotted(path)+" is missing", hint)
 		return
 	}
 	rule := RuleSchema
@@ -263,7 +273,7 @@ func (e *explainer) fallback(err errors.Error) {
 		rule = RuleVolume
 	}
 	format, args := err.Msg()
-	e.report.blame(n, rule, dotted(path)+" is not allowed as it is: "+clip(fmt.Sprintf(format, args...), 200), hint)
+	e.report.blame(n, rule, e.dotted(path)+" is not allowed as it is: "+clip(fmt.Sprintf(format, args...), 200), hint)
 }
 
 func (s *shape) step(name string) *shape {
@@ -295,7 +305,7 @@ func (s *shape) hint(n *node) string {
 func (s *shape) addHint(name string) string {
 	hint := "add " + name
 	if s.example != "" {
-		hint = "add a line like: " + s.example
+		hint = "add " + s.example
 	}
 	if s.doc != "" {
 		hint += " (" + lowerFirst(strings.TrimSuffix(s.doc, ".")) + ")"
@@ -324,7 +334,7 @@ func lowerFirst(s string) string {
 
 // dotted writes a path for people: the numbers of list entries are left out,
 // since the line says which one it is.
-func dotted(path []string) string {
+func (e *explainer) dotted(path []string) string {
 	names := make([]string, 0, len(path))
 	for _, name := range path {
 		if _, err := strconv.Atoi(name); err != nil {
@@ -332,7 +342,7 @@ func dotted(path []string) string {
 		}
 	}
 	if len(names) == 0 {
-		return "the file"
+		return e.whole
 	}
 	if _, err := strconv.Atoi(path[len(path)-1]); err == nil {
 		return "an entry of " + strings.Join(names, ".")

@@ -127,24 +127,27 @@ func parse(data []byte, r *report, mode parser.Mode) (*ast.File, bool) {
 	if at.Line == 0 {
 		at = Pos{1, 1}
 	}
-	r.add(at, RuleSyntax, clip(message, 200), syntaxHint(data, at, message))
+	message, hint := plainSyntax(lineAt(data, at.Line), message)
+	r.add(at, RuleSyntax, message, hint)
 	return nil, false
 }
 
-// syntaxHint guesses what a person who does not know CUE has meant.
-func syntaxHint(data []byte, at Pos, message string) string {
-	line := lineAt(data, at.Line)
+// plainSyntax puts a syntax error in words for a person who does not know CUE,
+// and guesses what was meant.
+func plainSyntax(line, message string) (plain, hint string) {
 	switch {
 	case strings.ContainsAny(line, "“”„‘’«»"):
-		return `type the quotation marks again as plain double quotes ("): a word processor has turned them into others`
+		return "there are quotation marks here that are none to a computer",
+			`type them again as plain double quotes ("): a word processor has turned them into others`
 	case strings.Contains(message, "not terminated"):
-		return `end the text with a double quote (") on the same line`
+		return "a text begins here and does not end", `end it with a double quote (") on the same line`
 	case strings.Contains(message, "missing ','"):
-		return `put text, dates and addresses in double quotes, like ip: "192.0.2.21", and a comma between two entries of one line`
+		return "quotation marks or a comma are missing before this",
+			`put text, dates and addresses in double quotes, like ip: "192.0.2.21", and a comma between two entries of one line`
 	case strings.Contains(message, "EOF"):
-		return "something is still open at the end of the file: close each { with } and each [ with ]"
+		return "the file ends while something is still open", "close each { with } and each [ with ]"
 	default:
-		return `look at this line and the one above it: text, dates and addresses stand in double quotes, each { has its } and each [ its ]`
+		return clip(message, 200), `look at this line and the one above it: text, dates and addresses stand in double quotes, each { has its } and each [ its ]`
 	}
 }
 

@@ -112,13 +112,13 @@ func tooLarge(r *report, octets int64) {
 	r.add(Pos{1, 1}, RuleTooLarge, fmt.Sprintf("the file is larger than %d KiB", octets>>10), "split it into several files")
 }
 
-// settle ends the reading of one value: r already holds what the checks of our
-// own have found; the definition's judgement comes on top. It decodes the value
-// when all is well.
-func (d *Definition) settle(n *node, r *report, clean bool, into any) bool {
+// settle ends the reading of one value, which messages call what: r already
+// holds what the checks of our own have found; the definition's judgement comes
+// on top. It decodes the value when all is well.
+func (d *Definition) settle(what string, n *node, r *report, clean bool, into any) bool {
 	value, err := d.judge(n)
 	if err != nil {
-		d.explain(n, err, r)
+		d.explain(what, n, err, r)
 		return false
 	}
 	if !clean {

@@ -35,7 +35,7 @@ func (p *Parser) readRegistration(file string, n *node, r *report) *Registration
 		}
 	}
 	var raw rawRegistration
-	if !p.registration.settle(n, r, r.errors == 0, &raw) {
+	if !p.registration.settle("the file", n, r, r.errors == 0, &raw) {
 		return nil
 	}
 	return raw.registration(file, n)
@@ -179,6 +179,9 @@ func (p *Parser) readBlock(file string, n *node, r *report) *Block {
 	if ip.isText() {
 		block.At = ip.at
 		addr, message, hint := hostAddress(ip.text)
+		if _, err := netip.ParsePrefix(ip.text); err == nil {
+			hint = "write prefix: " + quote(ip.text) + " in its place"
+		}
 		if message != "" {
 			r.blame(ip, RuleBadIP, message, hint)
 		} else {
@@ -200,7 +203,7 @@ func (p *Parser) readBlock(file string, n *node, r *report) *Block {
 		r.blame(b.get("until"), RuleSchema, "until is not later than since", "write a later time for until, or leave it out")
 	}
 	var raw struct{ Block struct{ Reason string } }
-	if !p.block.settle(n, r, r.errors == 0, &raw) {
+	if !p.block.settle("the file", n, r, r.errors == 0, &raw) {
 		return nil
 	}
 	block.Reason, block.Since, block.Until = raw.Block.Reason, since, until

@@ -50,7 +50,7 @@ func TestSiteNarrows(t *testing.T) {
 		{"fewer choices", `#Registration: hosts: [...{kind: "server" | "sensor"}]`, goodPath + `:7:66: schema: hosts.kind is "printer", and must be "server" or "sensor"`},
 		{"a helper and a package", "package schema\nimport \"strings\"\n_long: strings.MinRunes(60)\n#Registration: purpose: _long", goodPath + `:4:12: schema: purpose must have at least 60 characters, and has 46`},
 		{"a pattern", `#Registration: contact: email: =~"@lsa\\.umich\\.edu$"`, goodPath + `:3:38: schema: contact.email must be =~"@lsa\\.umich\\.edu$", and "physics-it@umich.edu" stands here`},
-		{"fewer hosts", "import \"list\"\n#Registration: hosts: list.MaxItems(1)", goodPath + `:6:8: schema: hosts must have at most 1 entries, and has 2`},
+		{"fewer hosts", "import \"list\"\n#Registration: hosts: list.MaxItems(1)", goodPath + `:6:8: schema: hosts must have one entry at most, and has 2`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := newParser(t, test.site).Parse(source(goodPath, good))
