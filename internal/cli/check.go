@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"time"
@@ -62,8 +63,8 @@ func newCheck(o Options) *cobra.Command {
 		if err := printProblems(o.Stdout, format.value, found.problems, found.source); err != nil {
 			return err
 		}
-		if found.note != "" {
-			fmt.Fprintf(o.Stderr, "gatepost: hint: %s\n", printable(found.note))
+		for _, note := range found.notes {
+			fmt.Fprintf(o.Stderr, "gatepost: hint: %s\n", printable(note))
 		}
 		fmt.Fprintln(o.Stderr, found.summary())
 		if found.errors() > 0 {
@@ -80,7 +81,7 @@ type findings struct {
 	sources       []registration.Source // of the tree that was checked
 	registrations int
 	addresses     int
-	note          string // a hint for the person at the terminal
+	notes         []string // hints for the person at the terminal
 }
 
 // checkTree checks the files on disk as they are, under their own site rules.
@@ -117,28 +118,17 @@ func checkChange(ctx context.Context, c *checkout, rev string, author policy.Aut
 		return findings{}, err
 	}
 	problems := policy.Judge(before, after, author, now)
-	problems = append(problems, siteProblems(base.site, head.site)...)
 	incumbents, _ := policy.Build(before, policy.Options{})
 	snapshot, _ := policy.Build(after, policy.Options{Incumbents: incumbents})
 	found := newFindings(problems, head.sources, after, snapshot)
-	found.note = c.behind(ctx, base.commit, rev)
+	if note := c.behind(ctx, base.commit, rev); note != "" {
+		found.notes = append(found.notes, note)
+	}
+	if !bytes.Equal(base.site, head.site) {
+		// The rules of a pull request are never evaluated: nothing bounds that.
+		found.notes = append(found.notes, sitePath+" changes here, and counts from the merge on; to try it on files that you trust: gatepost check")
+	}
 	return found, nil
-}
-
-// siteProblems reports a change of the site's rules that could not be used
-// once it is merged; nothing else would look at it before.
-func siteProblems(base, head []byte) []registration.Problem {
-	if string(base) == string(head) {
-		return nil
-	}
-	if _, err := registration.NewParser(head); err != nil {
-		return []registration.Problem{{
-			File: sitePath, Line: 1, Column: 1, Rule: registration.RuleSchema, Severity: registration.Error,
-			Message: err.Error(),
-			Hint:    "the site's rules can only narrow the built-in definitions of schema/",
-		}}
-	}
-	return nil
 }
 
 func newFindings(problems []registration.Problem, sources []registration.Source, files []*registration.File, s *policy.Snapshot) findings {

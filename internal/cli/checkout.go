@@ -16,6 +16,10 @@ import (
 // sitePath is where a repository narrows the built-in rules.
 const sitePath = "schema/site.cue"
 
+// maxSite bounds what is read of it, in bytes; the parser has a bound of its
+// own.
+const maxSite = 1 << 20
+
 // A checkout is a clone of the register: its commits, and the files on disk.
 type checkout struct {
 	git  *gitsync.Workdir
@@ -135,7 +139,7 @@ func siteOf(entries []gitsync.Entry, read func(gitsync.Entry, int64) ([]byte, er
 	if modeOf(entries[0].Mode) != registration.Regular {
 		return nil, fail(sitePath+" is a "+entries[0].Mode.String(), "it must be a regular file")
 	}
-	return read(entries[0], registration.MaxFile)
+	return read(entries[0], maxSite)
 }
 
 func modeOf(m gitsync.Mode) registration.Mode {

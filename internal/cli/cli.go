@@ -75,7 +75,7 @@ Exit codes: 0 fine, 1 problems found, 2 usage or I/O.`,
 		&cobra.Group{ID: groupRelay, Title: "The running relay (over its socket):"},
 	)
 	root.AddCommand(
-		newCheck(o), newPlan(o), newWhy(o),
+		newCheck(o), newPlan(o), newFmt(o), newWhy(o),
 		newQueue(o), newAccept(o),
 		newVersion(o),
 	)

@@ -14,6 +14,7 @@ import (
 
 // A choice is a flag with a few allowed values; the first is the default.
 type choice struct {
+	name    string
 	allowed []string
 	value   string
 }
@@ -22,15 +23,19 @@ var errChoice = errors.New("not one of the allowed values")
 
 // addFormat adds --format to a command and its values to the completion.
 func addFormat(cmd *cobra.Command, allowed ...string) *choice {
-	c := &choice{allowed: allowed, value: allowed[0]}
-	cmd.Flags().Var(c, "format", "one of "+strings.Join(allowed, ", "))
+	return addChoice(cmd, "format", allowed...)
+}
+
+func addChoice(cmd *cobra.Command, name string, allowed ...string) *choice {
+	c := &choice{name: name, allowed: allowed, value: allowed[0]}
+	cmd.Flags().Var(c, name, "one of "+strings.Join(allowed, ", "))
 	// An error here would be a flag that does not exist.
-	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(allowed, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(allowed, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 
 func (c *choice) String() string { return c.value }
-func (c *choice) Type() string   { return "FORMAT" }
+func (c *choice) Type() string   { return strings.ToUpper(c.name) }
 
 // Set takes one of the allowed values.
 func (c *choice) Set(s string) error {

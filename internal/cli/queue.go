@@ -10,10 +10,13 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/relay/queue"
 	"example.edu/gatepost/internal/relay/spool"
 )
 
@@ -37,44 +40,30 @@ func newQueueList(o Options, socket *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List the messages that wait, oldest first",
-		Example: "  gatepost queue list\n  gatepost queue list --held\n  gatepost queue list --client 141.211.13.21 --format json",
+		Example: "  gatepost queue list\n  gatepost queue list --status held\n  gatepost queue list --registration registrations/lsa-physics/mfp.cue --format json",
 		Args:    noArguments("one message: gatepost queue show ID"),
 	}
-	filters := map[string]*string{
-		"client":       cmd.Flags().String("client", "", "only from the machine with this `IP`"),
-		"registration": cmd.Flags().String("registration", "", "only of this registration `FILE`"),
-		"from":         cmd.Flags().String("from", "", "only from this `SENDER`"),
-		"to":           cmd.Flags().String("to", "", "only to this `RECIPIENT` or @DOMAIN"),
-	}
-	held := cmd.Flags().Bool("held", false, "only what is held")
-	limit := cmd.Flags().Int("limit", 0, "at most `N` messages")
+	var filter queue.Filter
+	cmd.Flags().StringVar(&filter.Registration, "registration", "", "only what this `FILE` of the register allowed")
+	cmd.Flags().StringVar(&filter.Destination, "destination", "", "only what goes to this next `HOST`")
+	cmd.Flags().StringVar(&filter.Sender, "sender", "", "only from this `ADDRESS`")
+	cmd.Flags().StringVar(&filter.Recipient, "recipient", "", "only to this `ADDRESS`")
+	cmd.Flags().IntVar(&filter.Limit, "limit", 0, "at most `N` messages")
+	status := addChoice(cmd, "status", "any", "waiting", "ready", "running", "held")
 	format := addFormat(cmd, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		query := url.Values{}
-		for name, value := range filters {
-			if *value != "" {
-				query.Set(name, *value)
-			}
-		}
-		if *held {
-			query.Set("held", "true")
-		}
-		switch {
-		case *limit < 0:
+		if filter.Limit < 0 {
 			return fail("--limit must not be negative", "without --limit all are listed")
-		case *limit > 0:
-			query.Set("limit", fmt.Sprint(*limit))
+		}
+		if status.value != "any" {
+			filter.Status = status.value
 		}
 		r, err := dialRelay(*socket)
 		if err != nil {
 			return err
 		}
 		defer r.close()
-		path := "/v1/queue"
-		if len(query) > 0 {
-			path += "?" + query.Encode()
-		}
-		body, err := r.call(cmd.Context(), http.MethodGet, path, nil)
+		body, err := r.call(cmd.Context(), http.MethodGet, queuePath(filter), nil)
 		if err != nil {
 			return err
 		}
@@ -89,6 +78,32 @@ func newQueueList(o Options, socket *string) *cobra.Command {
 	return cmd
 }
 
+// queuePath asks for what a filter selects; the parameters are named as the
+// fields of its JSON.
+func queuePath(f queue.Filter) string {
+	query := url.Values{}
+	for name, value := range map[string]string{
+		"registration": f.Registration, "status": f.Status, "destination": f.Destination, "sender": f.Sender, "recipient": f.Recipient,
+	} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	if f.Limit > 0 {
+		query.Set("limit", strconv.Itoa(f.Limit))
+	}
+	return (&url.URL{Path: "/v1/queue", RawQuery: query.Encode()}).String()
+}
+
+// decodeRow reads one item of the queue.
+func decodeRow(data []byte) (*queue.Row, error) {
+	row := queue.Row{Entry: &spool.Entry{}}
+	if err := json.Unmarshal(data, &row); err != nil {
+		return nil, notUnderstood(err)
+	}
+	return &row, nil
+}
+
 // listQueue passes the relay's JSON lines on, one at a time, as they come.
 func listQueue(o Options, body io.Reader, format string) (n int, err error) {
 	out := bufio.NewWriter(o.Stdout)
@@ -100,18 +115,18 @@ func listQueue(o Options, body io.Reader, format string) (n int, err error) {
 		if len(line) == 0 {
 			continue
 		}
-		var e spool.Entry
-		if err := json.Unmarshal(line, &e); err != nil {
-			return n, notUnderstood(err)
+		row, err := decodeRow(line)
+		if err != nil {
+			return n, err
 		}
 		if format == "json" {
 			out.Write(line)
 			out.WriteByte('\n')
 		} else {
 			if n == 0 {
-				fmt.Fprintf(out, queueRow, "ID", "ARRIVED", "SIZE", "TRIES", "FROM", "TO")
+				fmt.Fprintf(out, queueRow, "ID", "ARRIVED", "SIZE", "TRIES", "STATUS", "FROM", "TO")
 			}
-			queueLine(out, &e)
+			queueLine(out, row)
 		}
 		n++
 	}
@@ -122,20 +137,20 @@ func listQueue(o Options, body io.Reader, format string) (n int, err error) {
 }
 
 // queueRow has fixed widths, as the list is printed while it comes in.
-const queueRow = "%-20s  %-20s  %8s  %5s  %-32s  %s\n"
+const queueRow = "%-20s  %-20s  %8s  %5s  %-8s  %-32s  %s\n"
 
-func queueLine(w io.Writer, e *spool.Entry) {
-	fmt.Fprintf(w, queueRow, printable(string(e.ID)), moment(e.Envelope.Arrival), octets(e.Size), fmt.Sprint(e.Attempts),
-		printable(sender(e)), printable(waiting(e)))
-	switch last := lastResult(e); {
-	case e.Hold != "":
-		fmt.Fprintf(w, "    held: %s\n", printable(e.Hold))
+func queueLine(w io.Writer, r *queue.Row) {
+	fmt.Fprintf(w, queueRow, printable(string(r.ID)), moment(r.Envelope.Arrival), octets(r.Size), strconv.Itoa(r.Attempts),
+		printable(r.Status), printable(sender(r)), printable(waiting(r)))
+	switch last := firstWaiting(r); {
+	case r.Reason != "":
+		fmt.Fprintf(w, "    held: %s\n", printable(r.Reason))
 	case last != "":
 		fmt.Fprintf(w, "    %s\n", printable(last))
 	}
 }
 
-func sender(e *spool.Entry) string {
+func sender(e *queue.Row) string {
 	if e.Envelope.From.IsNull() {
 		return "<>"
 	}
@@ -144,7 +159,7 @@ func sender(e *spool.Entry) string {
 
 // waiting names the first recipient that is still owed something, and how many
 // there are besides.
-func waiting(e *spool.Entry) string {
+func waiting(e *queue.Row) string {
 	first, n := "", 0
 	for i, to := range e.Envelope.To {
 		if i < len(e.State) && e.State[i].Done {
@@ -160,23 +175,27 @@ func waiting(e *spool.Entry) string {
 	return first
 }
 
-// lastResult is what the newest attempt met, for the first recipient that
+// firstWaiting is what the newest attempt met, for the first recipient that
 // waits.
-func lastResult(e *spool.Entry) string {
-	for _, s := range e.State {
-		if s.Done || s.Last.At.IsZero() {
-			continue
+func firstWaiting(r *queue.Row) string {
+	for _, s := range r.State {
+		if !s.Done && !s.Last.At.IsZero() {
+			return resultText(s.Last)
 		}
-		text := s.Last.Status.String()
-		if s.Last.RemoteMTA != "" {
-			text = s.Last.RemoteMTA + " said: " + text
-		}
-		if s.Last.Cause != "" {
-			text += " (" + s.Last.Cause + ")"
-		}
-		return text
 	}
 	return ""
+}
+
+// resultText is who said what, and for the operator why.
+func resultText(r mail.Result) string {
+	text := r.Status.String()
+	if r.RemoteMTA != "" {
+		text = r.RemoteMTA + " said: " + text
+	}
+	if r.Cause != "" {
+		text += " (" + r.Cause + ")"
+	}
+	return text
 }
 
 var idShape = regexp.MustCompile(`^[0-9A-Za-z]{1,20}$`)
@@ -214,59 +233,54 @@ func newQueueShow(o Options, socket *string) *cobra.Command {
 		if format.value == "json" {
 			return writeJSON(o.Stdout, raw)
 		}
-		var e spool.Entry
-		if err := json.Unmarshal(raw, &e); err != nil {
-			return notUnderstood(err)
+		row, err := decodeRow(raw)
+		if err != nil {
+			return err
 		}
-		return showEntry(o.Stdout, &e)
+		return showRow(o.Stdout, row)
 	}
 	return cmd
 }
 
-// showEntry writes one message in full.
-func showEntry(w io.Writer, e *spool.Entry) error {
+// showRow writes one message in full.
+func showRow(w io.Writer, r *queue.Row) error {
 	var b bytes.Buffer
 	row := func(name, text string) {
 		if text != "" {
 			fmt.Fprintf(&b, "  %-13s %s\n", name, printable(text))
 		}
 	}
-	env := e.Envelope
-	fmt.Fprintf(&b, "message %s\n", printable(string(e.ID)))
-	row("from", sender(e))
+	env := r.Envelope
+	fmt.Fprintf(&b, "message %s, %s\n", printable(string(r.ID)), printable(r.Status))
+	row("held", r.Reason)
+	row("from", sender(r))
 	if env.Client.IsValid() {
 		row("client", strings.TrimSpace(env.Client.String()+" "+env.HELO))
 	}
 	row("registration", env.Registration)
 	row("commit", short(env.Commit))
 	row("arrived", strings.TrimSpace(moment(env.Arrival)+" "+env.Protocol))
-	row("size", octets(e.Size))
-	row("attempts", fmt.Sprint(e.Attempts))
-	if e.Hold != "" {
-		row("held", e.Hold)
-	} else if !e.Next.IsZero() {
-		row("next", moment(e.Next))
+	row("size", octets(r.Size))
+	row("attempts", strconv.Itoa(r.Attempts))
+	if r.Reason == "" && !r.Next.IsZero() {
+		row("next attempt", moment(r.Next))
 	}
-	if !e.Delayed.IsZero() {
-		row("delay told", moment(e.Delayed))
+	if !r.Delayed.IsZero() {
+		row("delay told", moment(r.Delayed))
 	}
 	for i, to := range env.To {
-		state := "waiting"
-		var last string
-		if i < len(e.State) {
-			s := e.State[i]
-			if !s.Last.At.IsZero() {
-				state = s.Last.Outcome.String()
-				last = lastResult(&spool.Entry{State: []spool.RecipientState{{Last: s.Last}}})
-				last = moment(s.Last.At) + ": " + last
-			}
-			if s.Done && s.Last.At.IsZero() {
-				state = "done"
-			}
+		var s spool.RecipientState
+		if i < len(r.State) {
+			s = r.State[i]
 		}
-		row("to", to.Address.String()+", "+state)
-		if last != "" {
-			row("", last)
+		switch {
+		case !s.Last.At.IsZero():
+			row("to", to.Address.String()+", "+s.Last.Outcome.String())
+			fmt.Fprintf(&b, "  %-13s %s: %s\n", "", moment(s.Last.At), printable(resultText(s.Last)))
+		case s.Done:
+			row("to", to.Address.String()+", done")
+		default:
+			row("to", to.Address.String()+", waiting")
 		}
 	}
 	_, err := w.Write(b.Bytes())

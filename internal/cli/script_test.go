@@ -45,6 +45,9 @@ func TestMain(m *testing.M) {
 	})
 }
 
+// fixture is a small register without a problem.
+const fixture = "testdata/register"
+
 // TestScript runs the scripts of testdata/script, each in a folder of its own
 // with a git that knows nothing of the machine.
 func TestScript(t *testing.T) {
@@ -62,9 +65,10 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits":     exits,
-			"gold":      gold,
-			"files":     files,
 			"fakerelay": relay,
+			"files":     files,
+			"gold":      gold,
+			"register":  register,
 		},
 		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
 	})
@@ -83,6 +87,19 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != args[0] {
 		ts.Fatalf("%v: exit code %s, want %s", args[1:], got, args[0])
+	}
+}
+
+// register makes the register of testdata/register in a new folder, outside of
+// git, with empty folders for its departments.
+func register(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: register DIR")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.CopyFS(dir, os.DirFS(fixture)))
+	for _, folder := range []string{"its", "blocks"} {
+		ts.Check(os.MkdirAll(filepath.Join(dir, "registrations", folder), 0o777))
 	}
 }
 
