@@ -152,7 +152,9 @@ func (s *Spool) apply(fill func(*pebble.Batch) error, o *pebble.WriteOptions) (e
 		return err
 	}
 	defer func() {
-		if r := recover(); r != nil { // pebble panics when it cannot start a new log
+		// Pebble panics on a log it cannot write to. (One it cannot begin ends
+		// the process: the panic unlocks what is not locked.)
+		if r := recover(); r != nil {
 			if cause, ok := r.(error); ok {
 				s.fail(cause)
 			} else {

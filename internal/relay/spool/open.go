@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -91,7 +92,7 @@ func Open(o Options) (_ *Spool, err error) {
 			return nil, fmt.Errorf("spool: syncing %s: %w", dir, err)
 		}
 	}
-	if s.db, err = s.openEngine(engine); err != nil {
+	if s.db, err = s.openOrRestart(engine); err != nil {
 		return nil, fmt.Errorf("spool: opening %s: %w", engine, err)
 	}
 	defer func() {
@@ -100,6 +101,9 @@ func Open(o Options) (_ *Spool, err error) {
 		}
 	}()
 	if err := s.checkFormat(); err != nil {
+		return nil, err
+	}
+	if err := s.markCreated(); err != nil {
 		return nil, err
 	}
 	newest, err := s.census()
@@ -127,6 +131,50 @@ func (s *Spool) Close() error {
 	}
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("spool: closing: %w", err)
+	}
+	return nil
+}
+
+// created names the file that says that the engine was once made in full.
+const created = "created"
+
+// openOrRestart opens the engine. A crash while the engine is first made can
+// leave what cannot be opened; as long as the file created is missing nothing
+// can have been acknowledged, and such a beginning is put aside.
+func (s *Spool) openOrRestart(engine string) (*pebble.DB, error) {
+	db, err := s.openEngine(engine)
+	if err == nil || s.Err() != nil {
+		return db, err
+	}
+	if _, statErr := s.fs.Stat(s.fs.PathJoin(s.dir, created)); !isNotExist(statErr) {
+		return nil, err
+	}
+	aside := fmt.Sprintf("%s.unfinished-%d", engine, time.Now().UnixNano())
+	s.log.Warn("spool: the engine was never made in full; it is put aside and made again", "aside", aside, "error", err)
+	if renameErr := s.fs.Rename(engine, aside); renameErr != nil {
+		return nil, errors.Join(err, renameErr)
+	}
+	if err := s.fs.MkdirAll(engine, 0o700); err != nil {
+		return nil, err
+	}
+	if err := s.syncDir(s.dir); err != nil {
+		return nil, err
+	}
+	return s.openEngine(engine)
+}
+
+// markCreated makes the file created, for good.
+func (s *Spool) markCreated() error {
+	path := s.fs.PathJoin(s.dir, created)
+	if _, err := s.fs.Stat(path); err == nil {
+		return nil
+	}
+	f, err := s.fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err == nil {
+		err = errors.Join(f.Sync(), f.Close(), s.syncDir(s.dir))
+	}
+	if err != nil {
+		return s.noSpace("marking the spool as made", err)
 	}
 	return nil
 }

@@ -1,0 +1,405 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"example.edu/gatepost/internal/mail"
+)
+
+var noSpace = fmt.Errorf("injected: %w", syscall.ENOSPC)
+
+// The write-like operations of a file system: a crash or a failure at one of
+// them must not cost an acknowledged message.
+func isWrite(op errorfs.Op) bool {
+	switch op.Kind {
+	case errorfs.OpFileClose, errorfs.OpLock:
+		return false
+	}
+	return op.Kind.ReadOrWrite() == errorfs.OpIsWrite
+}
+
+func envelope(to ...string) mail.Envelope {
+	env := mail.Envelope{
+		From:         mail.Address{Local: "scanner", Domain: "physics.example.edu"},
+		Client:       netip.MustParseAddr("192.0.2.7"),
+		Registration: "registrations/physics/mfp.cue",
+		Arrival:      time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC),
+	}
+	for _, t := range to {
+		a, err := mail.ParseAddress(t, true)
+		if err != nil {
+			panic(err)
+		}
+		env.To = append(env.To, mail.Recipient{Address: a})
+	}
+	return env
+}
+
+// body is n octets that differ from those of any other seed.
+func body(seed, n int) []byte {
+	b := make([]byte, n)
+	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), 1})
+	r.Read(b)
+	return b
+}
+
+// acknowledged is what the outside world knows of a spool.
+type acknowledged struct {
+	mu      sync.Mutex
+	bodies  map[ID][]byte // Commit returned nil, and Remove was not called
+	maybe   map[ID][]byte // Remove was called, or Commit gave an unknown outcome
+	keys    map[string]bool
+	settled map[ID]ID // DSN → the entry whose removal was in its batch
+}
+
+func newAcknowledged() *acknowledged {
+	return &acknowledged{bodies: map[ID][]byte{}, maybe: map[ID][]byte{}, keys: map[string]bool{}, settled: map[ID]ID{}}
+}
+
+func (a *acknowledged) clone() *acknowledged {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := newAcknowledged()
+	for k, v := range a.bodies {
+		c.bodies[k] = v
+	}
+	for k, v := range a.maybe {
+		c.maybe[k] = v
+	}
+	for k, v := range a.keys {
+		c.keys[k] = v
+	}
+	for k, v := range a.settled {
+		c.settled[k] = v
+	}
+	return c
+}
+
+// put commits one message and notes what was promised.
+func (a *acknowledged) put(s *Spool, b []byte, opts ...CommitOption) (*Entry, error) {
+	w, err := s.Create(context.Background(), envelope("someone@example.org"))
+	if err != nil {
+		return nil, err
+	}
+	defer w.Abort()
+	a.mu.Lock()
+	a.maybe[w.ID()] = b
+	a.mu.Unlock()
+	for p := b; len(p) > 0; {
+		n := min(len(p), 20_000)
+		if _, err := w.Write(p[:n]); err != nil {
+			return nil, err
+		}
+		p = p[n:]
+	}
+	e, err := w.Commit(context.Background(), opts...)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	a.bodies[e.ID] = b
+	delete(a.maybe, e.ID)
+	a.mu.Unlock()
+	return e, nil
+}
+
+func (a *acknowledged) gone(id ID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.maybe[id] = a.bodies[id]
+	delete(a.bodies, id)
+}
+
+// work is the scenario: small and large messages, a state, removals, a key, a
+// DSN that settles another entry. Errors are expected; what is acknowledged
+// in spite of them counts.
+func (a *acknowledged) work(s *Spool, flush bool) {
+	small, _ := a.put(s, body(1, 3000))
+	large, _ := a.put(s, body(2, inlineMax+70_000))
+	keyed, _ := a.put(s, body(3, 200), WithKey("confirm/1"))
+	if keyed != nil {
+		a.mu.Lock()
+		a.keys["confirm/1"] = true
+		a.mu.Unlock()
+	}
+	if small != nil {
+		small.Attempts = 3
+		small.Hold = "for a test"
+		s.Update(small)
+	}
+	if large != nil {
+		settled := *large
+		settled.State = []RecipientState{{Done: true}}
+		a.gone(large.ID) // from here on it may be gone, but only with its DSN
+		if d, err := a.put(s, body(4, 900), Settling(&settled)); err == nil {
+			a.mu.Lock()
+			a.settled[d.ID] = large.ID
+			a.mu.Unlock()
+		}
+	}
+	if keyed != nil {
+		a.gone(keyed.ID)
+		s.Remove(keyed.ID)
+	}
+	other, _ := a.put(s, body(5, inlineMax+1))
+	if other != nil {
+		a.gone(other.ID)
+		s.Remove(other.ID)
+	}
+	a.put(s, body(6, 0))
+	if flush && s.Err() == nil { // a full memtable becomes a table: a new log, a table, the manifest
+		s.db.AsyncFlush()
+	}
+	if s.MarkKeys("a", "b") == nil {
+		a.mu.Lock()
+		a.keys["a"], a.keys["b"] = true, true
+		a.mu.Unlock()
+	}
+	a.put(s, body(7, inlineMax))
+}
+
+// verify opens the file system as the next process would and compares.
+func (a *acknowledged) verify(fs vfs.FS) error {
+	s, err := Open(Options{Dir: "spool", FS: fs})
+	if err != nil {
+		return fmt.Errorf("opening again: %w", err)
+	}
+	defer s.Close()
+	found := map[ID]bool{}
+	err = s.Entries(func(e *Entry) error {
+		found[e.ID] = true
+		want, ok := a.bodies[e.ID]
+		if !ok {
+			if want, ok = a.maybe[e.ID]; !ok {
+				return fmt.Errorf("%s is there and nobody knows it", e.ID)
+			}
+		}
+		r, err := s.Body(e.ID)
+		if err != nil {
+			return fmt.Errorf("half there: %w", err)
+		}
+		defer r.Close()
+		got, err := io.ReadAll(r)
+		if err != nil || !bytes.Equal(got, want) || e.Size != int64(len(want)) {
+			return fmt.Errorf("%s: %d octets for %d, %v", e.ID, len(got), len(want), err)
+		}
+		if e.Envelope.To[0].Address.String() != "someone@example.org" || len(e.State) != 1 {
+			return fmt.Errorf("%s: another envelope: %+v", e.ID, e)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for id := range a.bodies {
+		if !found[id] {
+			return fmt.Errorf("%s was acknowledged and is lost", id)
+		}
+	}
+	for d, about := range a.settled {
+		if found[d] && found[about] {
+			return fmt.Errorf("%s is there beside its DSN %s", about, d)
+		}
+	}
+	for key := range a.keys {
+		if has, err := s.HasKey(key); !has || err != nil {
+			return fmt.Errorf("key %q is lost, %v", key, err)
+		}
+	}
+	names, err := s.fs.List(s.bodies)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !found[ID(name)] {
+			return fmt.Errorf("%s is an orphan and still there", name)
+		}
+	}
+	if damaged, err := s.Damaged(); len(damaged) > 0 || err != nil {
+		return fmt.Errorf("damaged: %v, %v", damaged, err)
+	}
+	return nil
+}
+
+// TestCrashAtEveryWrite cuts the power before each write operation of the
+// scenario, with nothing or half of the unsynced data surviving.
+func TestCrashAtEveryWrite(t *testing.T) {
+	crashes := 0
+	for _, percent := range []int{0, 50} {
+		var seed uint64
+		mem := vfs.NewCrashableMem()
+		a := newAcknowledged()
+		var mu sync.Mutex
+		type moment struct {
+			fs   *vfs.MemFS
+			know *acknowledged
+			op   errorfs.Op
+		}
+		var moments []moment
+		fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if !isWrite(op) {
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			seed++
+			know := a.clone() // before the clone: what is acknowledged after may be there
+			cfg := vfs.CrashCloneCfg{UnsyncedDataPercent: percent}
+			if percent > 0 {
+				cfg.RNG = rand.New(rand.NewPCG(seed, 1))
+			}
+			moments = append(moments, moment{mem.CrashClone(cfg), know, op})
+			return nil
+		}))
+		s, err := Open(Options{Dir: "spool", FS: fs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.work(s, true)
+		s.Close()
+		if len(moments) < 30 || len(a.bodies) < 4 {
+			t.Fatalf("the scenario is too short: %d operations, %d messages", len(moments), len(a.bodies))
+		}
+		final := a.clone()
+		for k, m := range moments {
+			crashes++
+			// What was under way when the power went may be there as well.
+			for id, b := range final.bodies {
+				if _, ok := m.know.bodies[id]; !ok {
+					m.know.maybe[id] = b
+				}
+			}
+			for id, b := range final.maybe {
+				// A removal that had not begun is no excuse.
+				if _, ok := m.know.bodies[id]; !ok {
+					m.know.maybe[id] = b
+				}
+			}
+			if err := m.know.verify(m.fs); err != nil {
+				t.Errorf("%d%%: crash before operation %d (%v %s): %v", percent, k, m.op.Kind, m.op.Path, err)
+			}
+		}
+	}
+	t.Logf("%d crashes", crashes)
+}
+
+// TestFailureAtEveryWrite makes the kth write operation fail, once and from
+// then on, and then cuts the power.
+func TestFailureAtEveryWrite(t *testing.T) {
+	tests := []struct {
+		name   string
+		err    error
+		always bool
+		flush  bool // only operations on tables and the manifest; a new log that cannot be begun ends the process, pebble sees to that
+	}{
+		{"once", errorfs.ErrInjected, false, false},
+		{"from then on", errorfs.ErrInjected, true, false},
+		{"disk full once", noSpace, false, false},
+		{"disk full from then on", noSpace, true, false},
+		{"tables once", errorfs.ErrInjected, false, true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			for k := int64(1); ; k++ {
+				mem := vfs.NewCrashableMem()
+				var n atomic.Int64
+				fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+					if !isWrite(op) || test.flush && !strings.HasSuffix(op.Path, ".sst") && !strings.Contains(op.Path, "MANIFEST") {
+						return nil
+					}
+					if i := n.Add(1); i == k || test.always && i > k {
+						return test.err
+					}
+					return nil
+				}))
+				a := newAcknowledged()
+				s, err := Open(Options{Dir: "spool", FS: fs})
+				if err == nil {
+					a.work(s, test.flush)
+					if full := s.Err(); full != nil && errors.Is(test.err, noSpace) && !errors.Is(full, ErrFull) {
+						t.Errorf("operation %d: a full disk became %v", k, full)
+					}
+				}
+				if err := a.verify(mem.CrashClone(vfs.CrashCloneCfg{})); err != nil {
+					t.Errorf("operation %d failing: %v", k, err)
+				}
+				if err == nil {
+					s.Close()
+				}
+				if n.Load() < k {
+					t.Logf("%d operations", k-1)
+					return
+				}
+				if k > 500 {
+					t.Fatal("the scenario does not end")
+				}
+			}
+		})
+	}
+}
+
+// TestManyWritersCrash lets writers race, each commit grouped with others, and
+// cuts the power at moments of their own choosing.
+func TestManyWritersCrash(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	s, err := Open(Options{Dir: "spool", FS: mem})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	a := newAcknowledged()
+	type moment struct {
+		fs   *vfs.MemFS
+		know *acknowledged
+	}
+	var mu sync.Mutex
+	var moments []moment
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for i := range 12 {
+				n := 500
+				if i%6 == 5 {
+					n = inlineMax + 500
+				}
+				if _, err := a.put(s, body(100*w+i, n)); err != nil {
+					t.Error(err)
+				}
+				if i%6 == w%6 { // while the other writers are at it
+					know := a.clone()
+					m := moment{mem.CrashClone(vfs.CrashCloneCfg{}), know}
+					mu.Lock()
+					moments = append(moments, m)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	final := a.clone()
+	for k, m := range moments {
+		for id, b := range final.bodies {
+			if _, ok := m.know.bodies[id]; !ok {
+				m.know.maybe[id] = b
+			}
+		}
+		if err := m.know.verify(m.fs); err != nil {
+			t.Errorf("crash %d: %v", k, err)
+		}
+	}
+}
