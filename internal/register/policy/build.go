@@ -30,7 +30,8 @@ import (
 // accuse everybody else's files; registrations that fail them are left out
 // without a word then, and the one problem that matters is reported.
 func Build(files []*registration.File, o Options) (*Snapshot, []registration.Problem) {
-	return build(files, o, o.Incumbents.holding)
+	b := build(files, o, o.Incumbents.holding)
+	return b.s, b.problems
 }
 
 // A seat is who held an address before.
@@ -53,12 +54,12 @@ type builder struct {
 	s        *Snapshot
 	problems []registration.Problem
 
-	campusBroken bool                                // a campus file could not be read
-	campusFile   map[*registration.Department]string // where a department is defined
-	nearest      map[string]string                   // unknown department → hint, computed once each
+	campusBroken bool              // a campus file could not be read
+	nearest      map[string]string // unknown department → hint, computed once each
 }
 
-func build(files []*registration.File, o Options, holding func(netip.Addr) (seat, bool)) (*Snapshot, []registration.Problem) {
+// build is Build, with a notion of its own of who held an address before.
+func build(files []*registration.File, o Options, holding func(netip.Addr) (seat, bool)) *builder {
 	b := &builder{
 		o:       o,
 		holding: holding,
@@ -67,10 +68,9 @@ func build(files []*registration.File, o Options, holding func(netip.Addr) (seat
 			hosts:       new(bart.Table[Entry]),
 			campus:      new(bart.Table[netip.Prefix]),
 			networks:    new(bart.Table[*Holding]),
-			departments: make(map[string]*registration.Department),
+			departments: make(map[string]defined),
 		},
-		campusFile: make(map[*registration.Department]string),
-		nearest:    make(map[string]string),
+		nearest: make(map[string]string),
 	}
 	files = sortedFiles(files)
 	var claimants []*claimant
@@ -112,7 +112,7 @@ func build(files []*registration.File, o Options, holding func(netip.Addr) (seat
 		}
 	}
 	sortProblems(b.problems)
-	return b.s, b.problems
+	return b
 }
 
 // addCampus takes the prefixes and departments of one campus file.
@@ -122,15 +122,19 @@ func (b *builder) addCampus(c *registration.Campus, path string) {
 		b.s.campus.Insert(prefix, prefix)
 	}
 	for i := range c.Departments {
-		d := &c.Departments[i]
-		if first, ok := b.s.departments[d.ID]; ok {
-			b.report(path, d.At, registration.RuleSchema, registration.Error,
-				fmt.Sprintf("department %q is already defined in %s", d.ID, place(b.campusFile[first], first.At)),
+		mine := defined{&c.Departments[i], path}
+		other, taken := b.s.departments[mine.ID]
+		if taken && b.o.Incumbents.definedIn(mine.ID) == path && other.file != path {
+			mine, other = other, mine // the newcomer came first, by its path
+			b.s.departments[other.ID] = other
+		}
+		if taken {
+			b.report(mine.file, mine.At, registration.RuleSchema, registration.Error,
+				fmt.Sprintf("department %q is already defined in %s", mine.ID, place(other.file, other.At)),
 				"keep one definition of the department and remove the other")
 			continue
 		}
-		b.s.departments[d.ID] = d
-		b.campusFile[d] = path
+		b.s.departments[mine.ID] = mine
 	}
 }
 
@@ -140,7 +144,7 @@ func (b *builder) addCampus(c *registration.Campus, path string) {
 func (b *builder) addNetworks(c *registration.Campus, path string) {
 	for _, n := range c.Networks {
 		n.Prefix = unmapPrefix(n.Prefix)
-		if b.s.departments[n.Department] == nil && !b.campusBroken {
+		if b.s.Department(n.Department) == nil && !b.campusBroken {
 			b.report(path, n.At, registration.RuleUnknownDepartment, registration.Error,
 				fmt.Sprintf("network %s is held by %q, which is no department", n.Prefix, n.Department),
 				b.nearestDepartment(n.Department))
@@ -153,14 +157,39 @@ func (b *builder) addNetworks(c *registration.Campus, path string) {
 			}
 			continue
 		}
-		if first, ok := b.s.networks.Get(n.Prefix); ok {
-			b.report(path, n.At, registration.RuleIPDuplicate, registration.Error,
-				fmt.Sprintf("network %s is already given to %q in %s", n.Prefix, first.Department, place(first.File, first.At)),
+		mine := &Holding{Network: n, File: path}
+		other, taken := b.s.networks.Get(n.Prefix)
+		if taken && b.o.Incumbents.givenIn(n.Prefix) == path && other.File != path {
+			mine, other = other, mine // the newcomer came first, by its path
+			b.s.networks.Insert(n.Prefix, other)
+		}
+		if taken {
+			b.report(mine.File, mine.At, registration.RuleIPDuplicate, registration.Error,
+				fmt.Sprintf("network %s is already given to %q in %s", n.Prefix, other.Department, place(other.File, other.At)),
 				"keep one of the two lines")
 			continue
 		}
-		b.s.networks.Insert(n.Prefix, &Holding{Network: n, File: path})
+		b.s.networks.Insert(n.Prefix, mine)
 	}
+}
+
+// definedIn is the file that defines a department, "" for none.
+func (s *Snapshot) definedIn(id string) string {
+	if s == nil {
+		return ""
+	}
+	return s.departments[id].file
+}
+
+// givenIn is the file that says who holds exactly this network, "" for none.
+func (s *Snapshot) givenIn(p netip.Prefix) string {
+	if s == nil {
+		return ""
+	}
+	if h, ok := s.networks.Get(p); ok {
+		return h.File
+	}
+	return ""
 }
 
 func (b *builder) report(file string, at registration.Pos, rule registration.Rule, sev registration.Severity, message, hint string) {

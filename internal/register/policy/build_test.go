@@ -164,6 +164,18 @@ func TestBuildCampusRules(t *testing.T) {
 			}
 		})
 	}
+	t.Run("an incumbent keeps its network and its department", func(t *testing.T) {
+		before, _ := Build(campus(), Options{})
+		network := registration.Network{Prefix: netip.MustParsePrefix("141.211.13.0/24"), Department: "its", Use: "static", At: at}
+		seizure := &registration.Campus{Path: "registrations/campus/aaa.cue", Networks: []registration.Network{network},
+			Departments: []registration.Department{{ID: "lsa-physics", At: registration.Pos{Line: 3, Column: 2}}}}
+		all := append(campus(), &registration.File{Path: seizure.Path, Campus: seizure}, request(mfpPath, "141.211.13.200"))
+		s, problems := Build(all, Options{Now: today(), Incumbents: before})
+		wantProblems(t, problems, "error registrations/campus/aaa.cue:3:2: schema", "error registrations/campus/aaa.cue:4:2: ip-duplicate")
+		if s.Len() != 1 {
+			t.Error("the newcomer took it over")
+		}
+	})
 	t.Run("a network of no known department shields from the wider one's holder", func(t *testing.T) {
 		n := networks([]string{"141.211.0.0/16"}, "141.211.0.0/16 its static", "141.211.13.0/24 gone static")
 		s, _ := Build(files(n, departments("its"), request("registrations/its/a.cue", "141.211.13.1")), Options{Now: today()})

@@ -30,14 +30,14 @@ import (
 func Judge(base, head []*registration.File, author Author, now time.Time) []registration.Problem {
 	base, head = sortedFiles(base), sortedFiles(head)
 	holders := seats(base)
-	before, stood := build(base, Options{Now: now}, noSeat)
-	_, problems := build(head, Options{Now: now}, func(ip netip.Addr) (seat, bool) {
+	before := build(base, Options{Now: now}, func(netip.Addr) (seat, bool) { return seat{}, false })
+	problems := build(head, Options{Now: now, Incumbents: before.s}, func(ip netip.Addr) (seat, bool) {
 		h, ok := holders[ip]
 		return h, ok
-	})
+	}).problems
 
-	known := make(map[finding]bool, len(stood))
-	for _, p := range stood {
+	known := make(map[finding]bool, len(before.problems))
+	for _, p := range before.problems {
 		known[findingOf(p)] = true
 	}
 	touched := touchedFiles(base, head)
@@ -50,13 +50,16 @@ func Judge(base, head []*registration.File, author Author, now time.Time) []regi
 			if !newlyClaimed(p, touched[p.File].head, holders) {
 				problems[i].Severity = registration.Warning
 			}
-		case !isTouched && known[findingOf(p)]:
+		case isTouched:
+		case known[findingOf(p)], before.campusBroken && !isCampus(p.File):
+			// With its campus files broken, base could not tell; whoever mends
+			// them is not to blame for what comes to light.
 			problems[i].Severity = registration.Warning
 		}
 	}
 	if author.known() {
 		for _, t := range touched {
-			problems = append(problems, t.authority(before, author)...)
+			problems = append(problems, t.authority(before.s, author)...)
 		}
 	}
 	sortProblems(problems)
@@ -73,8 +76,6 @@ type finding struct {
 }
 
 func findingOf(p registration.Problem) finding { return finding{p.File, p.Line, p.Column, p.Rule} }
-
-func noSeat(netip.Addr) (seat, bool) { return seat{}, false }
 
 // seats says who claimed each address in files. Unlike a snapshot it counts
 // claims that could not be built: they came first all the same.

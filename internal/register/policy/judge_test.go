@@ -60,6 +60,18 @@ func TestJudgeSeverities(t *testing.T) {
 		got := Judge(append(campus(), old), append(given, old), physicist, today())
 		wantProblems(t, got, "error "+mfpPath+":6:7: ip-not-owned")
 	})
+	t.Run("whoever mends a broken campus file is not to blame for what comes to light", func(t *testing.T) {
+		broken := &registration.File{Path: departmentsPath, Problems: []registration.Problem{{
+			File: departmentsPath, Line: 1, Column: 1, Rule: registration.RuleSyntax, Severity: registration.Error, Message: "m", Hint: "h"}}}
+		bad := request(mfpPath, "8.8.8.8")
+		got := Judge(files(campus()[0], broken, bad), append(campus(), bad, request(alarmPath, "8.8.4.4")), Author{}, today())
+		wantProblems(t, got, "error "+alarmPath+":6:7: ip-not-campus", "warning "+mfpPath+":6:7: ip-not-campus")
+	})
+	t.Run("a new campus file that seizes a department is at fault itself", func(t *testing.T) {
+		seizure := &registration.Campus{Path: "registrations/campus/aaa.cue", Departments: []registration.Department{{ID: "lsa-physics", At: registration.Pos{Line: 3, Column: 2}}}}
+		got := Judge(append(campus(), old), append(campus(), old, &registration.File{Path: seizure.Path, Campus: seizure}), Author{}, today())
+		wantProblems(t, got, "error registrations/campus/aaa.cue:3:2: schema")
+	})
 }
 
 func TestJudgeAuthority(t *testing.T) {

@@ -39,13 +39,15 @@ type Options struct {
 	Now time.Time
 
 	// Incumbents is the snapshot that was in force before, if there is one.
-	// Where two files claim an address, the one that held it there keeps it and
-	// the newcomer is at fault. Without it, the file whose path sorts first
-	// keeps it, so that the same files always make the same snapshot.
+	// Where two files claim an address, a network or a department, the one that
+	// held it there keeps it and the newcomer is at fault. Without it, the file
+	// whose path sorts first keeps it, so that the same files always make the
+	// same snapshot.
 	Incumbents *Snapshot
 
 	// MaxVolume is a cap on top of the schema's and of schema/site.cue's, which
-	// the parser applies. A zero field adds none.
+	// the parser applies. A zero field adds none. Judge knows of no such cap: a
+	// site that wants pull requests held to one writes it in schema/site.cue.
 	MaxVolume registration.Volume
 }
 

@@ -32,7 +32,7 @@ func (b *builder) check(c *claimant) bool {
 	}
 	r := c.r
 
-	d := b.s.departments[r.Department]
+	d := b.s.departments[r.Department].Department
 	switch {
 	case d != nil:
 		if !inDomains(r.Contact.Email, d.ContactDomains) {

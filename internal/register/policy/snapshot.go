@@ -68,6 +68,12 @@ type Holding struct {
 	File string
 }
 
+// A defined department says which file defines it.
+type defined struct {
+	*registration.Department
+	file string
+}
+
 // A Snapshot is the immutable, indexed register at one commit. It is replaced,
 // never edited; any number of goroutines may read it. All methods may be
 // called on nil, which is the snapshot before there is one.
@@ -76,7 +82,7 @@ type Snapshot struct {
 	hosts       *bart.Table[Entry]        // single addresses
 	campus      *bart.Table[netip.Prefix] // each prefix maps to itself
 	networks    *bart.Table[*Holding]
-	departments map[string]*registration.Department
+	departments map[string]defined
 	blocks      *bart.Table[*blockNode] // register and local together
 	register    []registration.Block    // the register's blocks, by prefix and path
 	local       []registration.Block    // break-glass blocks
@@ -195,7 +201,7 @@ func (s *Snapshot) Department(id string) *registration.Department {
 	if s == nil {
 		return nil
 	}
-	return s.departments[id]
+	return s.departments[id].Department
 }
 
 // Departments yields every department, in order of id.
@@ -205,7 +211,7 @@ func (s *Snapshot) Departments() iter.Seq[*registration.Department] {
 			return
 		}
 		for _, id := range slices.Sorted(maps.Keys(s.departments)) {
-			if !yield(s.departments[id]) {
+			if !yield(s.departments[id].Department) {
 				return
 			}
 		}
