@@ -107,6 +107,9 @@ func (b *bodyReader) split(w []byte) (k int, eol bool, err error) {
 	case eol:
 		return len(w), true, nil
 	case b.dots && !b.mid && len(text) == 1 && text[0] == '.': // perhaps the end
+		if b.prevLF && len(w) > 1 { // LF.CR, and whatever comes next is wrong
+			return 0, false, errBareLF
+		}
 		return 0, false, nil
 	}
 	return len(text), false, nil
