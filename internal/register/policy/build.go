@@ -85,7 +85,9 @@ func build(files []*registration.File, o Options, holding func(netip.Addr) (seat
 			block := *f.Block
 			block.Path = f.Path
 			block.Prefix = unmapPrefix(block.Prefix)
-			b.s.register = append(b.s.register, block)
+			if block.Prefix.IsValid() {
+				b.s.register = append(b.s.register, block)
+			}
 		case f.Registration != nil:
 			claimants = append(claimants, &claimant{path: f.Path, r: f.Registration, valid: true})
 		}

@@ -59,6 +59,8 @@ func TestBuildRules(t *testing.T) {
 		{"block over", files(mfp("141.211.13.21"), block("b", "141.211.13.0/24", "2026-11-01", "2026-11-20")), nil, "", 1},
 		{"block to come", files(mfp("141.211.13.21"), block("b", "141.211.13.0/24", "2026-12-01", "")), nil, "", 1},
 
+		{"a block of nothing", files(mfp("141.211.13.21"), &registration.File{Path: "registrations/blocks/b.cue", Block: &registration.Block{}}), nil, "", 1},
+
 		{"unknown department", files(request("registrations/lsa-phisics/mfp.cue", "141.211.13.21")),
 			[]string{"error registrations/lsa-phisics/mfp.cue:1:13: unknown-department", "error registrations/lsa-phisics/mfp.cue:6:7: ip-not-owned"}, "", 0},
 

@@ -19,6 +19,7 @@ import (
 //   - ip-blocked is an Error for an address that the department had not
 //     registered before, else a Warning: a block may come over a registration,
 //     and the owner of a blocked one may still mend or renew it;
+//   - what the parser itself calls a Warning stays one;
 //   - author-not-speaker is always an Error. For every registration touched,
 //     the author must speak for its department before the change and after it,
 //     and for the one whose folder it is in, each as base knows it: nobody gives
@@ -42,19 +43,24 @@ func Judge(base, head []*registration.File, author Author, now time.Time) []regi
 	}
 	touched := touchedFiles(base, head)
 	for i, p := range problems {
-		_, isTouched := touched[p.File]
-		problems[i].Severity = registration.Error
+		t, isTouched := touched[p.File]
+		raise := false
 		switch {
 		case p.Rule == registration.RuleIPBlocked:
-			// Build reports it for hosts only, by file and place.
-			if !newlyClaimed(p, touched[p.File].head, holders) {
-				problems[i].Severity = registration.Warning
-			}
+			raise = newlyClaimed(p, t.head, holders)
+		case p.Severity == registration.Warning && p.Rule != registration.RuleExpired:
+			// Advice of the parser's about one file stays advice.
 		case isTouched:
+			raise = true
 		case known[findingOf(p)], before.campusBroken && !isCampus(p.File):
 			// With its campus files broken, base could not tell; whoever mends
 			// them is not to blame for what comes to light.
-			problems[i].Severity = registration.Warning
+		default:
+			raise = true
+		}
+		problems[i].Severity = registration.Warning
+		if raise {
+			problems[i].Severity = registration.Error
 		}
 	}
 	if author.known() {

@@ -60,6 +60,11 @@ func TestJudgeSeverities(t *testing.T) {
 		got := Judge(append(campus(), old), append(given, old), physicist, today())
 		wantProblems(t, got, "error "+mfpPath+":6:7: ip-not-owned")
 	})
+	t.Run("the parser's advice stays advice", func(t *testing.T) {
+		f := request(mfpPath, "141.211.13.21")
+		f.Problems = []registration.Problem{{File: mfpPath, Line: 91, Column: 9, Rule: registration.RuleVolume, Severity: registration.Warning, Message: "m", Hint: "h"}}
+		wantProblems(t, Judge(campus(), append(campus(), f), physicist, today()), "warning "+mfpPath+":91:9: volume")
+	})
 	t.Run("whoever mends a broken campus file is not to blame for what comes to light", func(t *testing.T) {
 		broken := &registration.File{Path: departmentsPath, Problems: []registration.Problem{{
 			File: departmentsPath, Line: 1, Column: 1, Rule: registration.RuleSyntax, Severity: registration.Error, Message: "m", Hint: "h"}}}
