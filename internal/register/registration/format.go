@@ -81,13 +81,7 @@ func writeComment(b *bytes.Buffer, comment string) {
 		return
 	}
 	for line := range strings.SplitSeq(strings.ReplaceAll(comment, "\r\n", "\n"), "\n") {
-		line = strings.Map(func(char rune) rune {
-			if !unicode.IsGraphic(char) {
-				return ' '
-			}
-			return char
-		}, line)
-		b.WriteString(strings.TrimRightFunc("// "+line, unicode.IsSpace) + "\n")
+		b.WriteString(strings.TrimRightFunc("// "+oneLine(line), unicode.IsSpace) + "\n")
 	}
 }
 

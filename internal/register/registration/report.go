@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -30,8 +31,18 @@ func (r *report) put(at Pos, rule Rule, severity Severity, message, hint string)
 	}
 	r.problems = append(r.problems, Problem{
 		File: r.file, Line: int(at.Line), Column: int(at.Column),
-		Rule: rule, Severity: severity, Message: message, Hint: hint,
+		Rule: rule, Severity: severity, Message: oneLine(message), Hint: oneLine(hint),
 	})
+}
+
+// oneLine blanks out what would break a line of output or disturb a terminal.
+func oneLine(s string) string {
+	return strings.Map(func(char rune) rune {
+		if !unicode.IsGraphic(char) {
+			return ' '
+		}
+		return char
+	}, s)
 }
 
 // blame reports a value; a second problem with it is not told.
