@@ -78,7 +78,7 @@ func newCheck(o Options) *cobra.Command {
 // findings are what check found, and in what.
 type findings struct {
 	problems      []registration.Problem
-	sources       []registration.Source // of the tree that was checked
+	sources       []source // of the tree that was checked
 	registrations int
 	addresses     int
 	notes         []string // hints for the person at the terminal
@@ -131,7 +131,7 @@ func checkChange(ctx context.Context, c *checkout, rev string, author policy.Aut
 	return found, nil
 }
 
-func newFindings(problems []registration.Problem, sources []registration.Source, files []*registration.File, s *policy.Snapshot) findings {
+func newFindings(problems []registration.Problem, sources []source, files []*registration.File, s *policy.Snapshot) findings {
 	f := findings{problems: problems, sources: sources, addresses: s.Len()}
 	for _, file := range files {
 		if registration.Kind(file.Path) == registration.KindRegistration {

@@ -52,7 +52,14 @@ func (c *checkout) close() { c.git.Close() }
 type tree struct {
 	commit  gitsync.Hash // zero for the files on disk
 	site    []byte       // content of schema/site.cue, nil if there is none
-	sources []registration.Source
+	sources []source
+}
+
+// A source is a file of the register, and what is odd about its name.
+type source struct {
+	registration.Source
+	odd      string // "" for nearly every file
+	unusable bool   // the name is no valid path; Path is for display
 }
 
 // at reads the tree of the commit that rev names.
@@ -98,7 +105,7 @@ func (c *checkout) disk(ctx context.Context) (*tree, error) {
 }
 
 // read reads the register's files below path at a commit.
-func (c *checkout) read(ctx context.Context, commit gitsync.Hash, path string) ([]registration.Source, error) {
+func (c *checkout) read(ctx context.Context, commit gitsync.Hash, path string) ([]source, error) {
 	entries, err := c.git.Files(ctx, commit, path)
 	if err != nil {
 		return nil, err
@@ -109,15 +116,18 @@ func (c *checkout) read(ctx context.Context, commit gitsync.Hash, path string) (
 // sourcesOf reads what the parser wants to see of entries: nothing of files
 // that are none of the register's, no content of what is no regular file, and
 // of a file over the limit its size alone.
-func sourcesOf(entries []gitsync.Entry, read func(gitsync.Entry, int64) ([]byte, error)) ([]registration.Source, error) {
-	sources := make([]registration.Source, 0, len(entries))
+func sourcesOf(entries []gitsync.Entry, read func(gitsync.Entry, int64) ([]byte, error)) ([]source, error) {
+	sources := make([]source, 0, len(entries))
 	for _, e := range entries {
 		kind := registration.Kind(e.Path)
 		if kind == registration.KindIgnored {
 			continue
 		}
-		s := registration.Source{Path: e.Path, Mode: modeOf(e.Mode), Size: max(e.Size, 0)}
-		if s.Mode == registration.Regular && kind != registration.KindMisplaced {
+		s := source{
+			Source: registration.Source{Path: e.Path, Mode: modeOf(e.Mode), Size: max(e.Size, 0)},
+			odd:    e.Odd, unusable: e.Unusable,
+		}
+		if s.Mode == registration.Regular && !s.unusable && kind != registration.KindMisplaced {
 			data, err := read(e, maxSize(kind))
 			if tooLarge, ok := errors.AsType[*gitsync.TooLarge](err); ok {
 				s.Size = tooLarge.Size

@@ -12,7 +12,7 @@ import (
 // parseAll parses every source under the site's rules, on all cores: a parser
 // is not safe for concurrent use, so each worker has one. The order of the
 // files is that of the sources.
-func parseAll(ctx context.Context, site []byte, sources []registration.Source, p *progress) ([]*registration.File, error) {
+func parseAll(ctx context.Context, site []byte, sources []source, p *progress) ([]*registration.File, error) {
 	p.total.Add(int64(len(sources)))
 	files := make([]*registration.File, len(sources))
 	workers := min(runtime.GOMAXPROCS(0), max(1, len(sources)/8))
@@ -27,7 +27,7 @@ func parseAll(ctx context.Context, site []byte, sources []registration.Source, p
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				files[i] = parser.Parse(sources[i])
+				files[i] = parseOne(parser, sources[i])
 				p.done.Add(1)
 			}
 			return nil
@@ -37,4 +37,23 @@ func parseAll(ctx context.Context, site []byte, sources []registration.Source, p
 		return nil, err
 	}
 	return files, nil
+}
+
+// parseOne parses one file. What is odd about its name is a problem, as it is
+// for the relay: an error if the name is none, else a warning.
+func parseOne(parser *registration.Parser, s source) *registration.File {
+	if s.odd == "" {
+		return parser.Parse(s.Source)
+	}
+	p := registration.Problem{
+		File: s.Path, Rule: registration.RulePath, Severity: registration.Warning,
+		Message: s.odd, Hint: "rename one of the two: on some computers they are one file",
+	}
+	if s.unusable {
+		p.Severity, p.Hint = registration.Error, "rename the file: letters, digits, hyphens and dots work everywhere"
+		return &registration.File{Path: s.Path, Problems: []registration.Problem{p}}
+	}
+	f := *parser.Parse(s.Source)
+	f.Problems = append([]registration.Problem{p}, f.Problems...)
+	return &f
 }

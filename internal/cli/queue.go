@@ -46,8 +46,9 @@ func newQueueList(o Options, socket *string) *cobra.Command {
 	var filter queue.Filter
 	cmd.Flags().StringVar(&filter.Registration, "registration", "", "only what this `FILE` of the register allowed")
 	cmd.Flags().StringVar(&filter.Destination, "destination", "", "only what goes to this next `HOST`")
-	cmd.Flags().StringVar(&filter.Sender, "sender", "", "only from this `ADDRESS`")
-	cmd.Flags().StringVar(&filter.Recipient, "recipient", "", "only to this `ADDRESS`")
+	client := cmd.Flags().String("client", "", "only from the machine with this `IP`")
+	cmd.Flags().StringVar(&filter.Sender, "from", "", "only from this `ADDRESS`")
+	cmd.Flags().StringVar(&filter.Recipient, "to", "", "only to this `ADDRESS`")
 	cmd.Flags().IntVar(&filter.Limit, "limit", 0, "at most `N` messages")
 	status := addChoice(cmd, "status", "any", "waiting", "ready", "running", "held")
 	format := addFormat(cmd, "text", "json")
@@ -63,7 +64,7 @@ func newQueueList(o Options, socket *string) *cobra.Command {
 			return err
 		}
 		defer r.close()
-		body, err := r.call(cmd.Context(), http.MethodGet, queuePath(filter), nil)
+		body, err := r.call(cmd.Context(), http.MethodGet, queuePath(filter, *client), nil)
 		if err != nil {
 			return err
 		}
@@ -79,11 +80,12 @@ func newQueueList(o Options, socket *string) *cobra.Command {
 }
 
 // queuePath asks for what a filter selects; the parameters are named as the
-// fields of its JSON.
-func queuePath(f queue.Filter) string {
+// flags are.
+func queuePath(f queue.Filter, client string) string {
 	query := url.Values{}
 	for name, value := range map[string]string{
-		"registration": f.Registration, "status": f.Status, "destination": f.Destination, "sender": f.Sender, "recipient": f.Recipient,
+		"registration": f.Registration, "status": f.Status, "destination": f.Destination,
+		"client": client, "from": f.Sender, "to": f.Recipient,
 	} {
 		if value != "" {
 			query.Set(name, value)

@@ -68,7 +68,11 @@ func TestScript(t *testing.T) {
 			"fakerelay": relay,
 			"files":     files,
 			"gold":      gold,
+			"places":    places,
 			"register":  register,
+			"rules":     rules,
+			"sarif":     sarif,
+			"toolarge":  tooLarge,
 		},
 		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
 	})

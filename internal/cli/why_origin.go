@@ -95,7 +95,7 @@ func (c *checkout) holds(ctx context.Context, parser *registration.Parser, commi
 	if err != nil || len(sources) != 1 {
 		return false
 	}
-	r := parser.Parse(sources[0]).Registration
+	r := parseOne(parser, sources[0]).Registration
 	return r != nil && hasHost(r, addr)
 }
 
