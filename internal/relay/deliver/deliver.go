@@ -1,0 +1,327 @@
+// Package deliver decides where a message goes and makes one attempt at it. It
+// owns routing, the SMTP client and the connections to next hops. It never
+// decides when to try (package queue), never changes an entry, and keeps
+// nothing that a restart would miss.
+//
+// One attempt is one destination, one connection and one transaction for all
+// recipients given:
+//
+//  1. A connection kept from an earlier message, if there is one; if the peer
+//     has hung up meanwhile, as if there had been none.
+//  2. Else the hosts: the smarthosts, or the domain's MX records, or its
+//     addresses. Each address in turn until one greets us.
+//  3. Greeting, EHLO (or HELO), STARTTLS if offered and EHLO again. If the
+//     handshake fails, once more without TLS, unless REQUIRETLS forbids it.
+//  4. MAIL, RCPT…, DATA, the body, the dot (transact.go).
+//
+// Invariants:
+//   - Delivered is said only after a 2xx to the final dot; Failed only after a
+//     5xx of the next hop, or for what no retry can mend (no such domain, null
+//     MX, loop, a feature the next hop lacks). Everything else, whatever cannot
+//     be understood included, is Deferred.
+//   - A final dot follows only a body that was sent to its last octet.
+//   - Nothing that was learnt before TLS is believed after it.
+//   - All that a peer says is bounded and made printable before it goes on;
+//     every step has a deadline.
+//   - Result.RemoteMTA names the next hop if Status is what it said, and is ""
+//     if Status is ours; Result.Cause says where and why for the operator.
+//
+// Where the next hop does not offer 8BITMIME, an 8-bit body is sent as it is:
+// against RFC 6152 §3, like most relays, because the servers that do not offer
+// it nearly all take it, and rewriting a body would break signatures. BDAT is
+// not used, so BINARYMIME is never passed on; the spool holds lines anyway.
+//
+// RFC 5321 (§4.5.3.2 timeouts, §5 routing), RFC 1870 (SIZE), RFC 2920
+// (PIPELINING), RFC 3207 (STARTTLS), RFC 3461 (DSN), RFC 6152 (8BITMIME),
+// RFC 6531 (SMTPUTF8), RFC 7505 (null MX), RFC 8689 (REQUIRETLS).
+package deliver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/relay/spool"
+)
+
+// maxCause bounds what is told to the operator of one attempt, in octets.
+const maxCause = 2000
+
+// A Courier delivers. It is safe for concurrent use.
+type Courier struct {
+	o       Options // with its defaults
+	smart   []host
+	pool    *pool
+	health  health
+	metrics *metrics
+}
+
+// New makes a Courier. It fails only for what the configuration got wrong.
+func New(o Options) (*Courier, error) {
+	if o.Hostname == "" {
+		return nil, errors.New("deliver: no hostname")
+	}
+	c := &Courier{health: health{down: make(map[string]time.Time)}}
+	for _, s := range o.Smarthosts {
+		h, err := parseSmarthost(s)
+		if err != nil {
+			return nil, err
+		}
+		c.smart = append(c.smart, h)
+	}
+	if o.Resolver == nil {
+		o.Resolver = net.DefaultResolver
+	}
+	if o.Dialer == nil {
+		o.Dialer = &net.Dialer{}
+	}
+	if o.TLS == nil {
+		// Opportunistic: the weakest TLS is better than none, and nobody knows
+		// whose certificate to expect.
+		o.TLS = &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Timeouts, o.Reuse = o.Timeouts.orDefaults(), o.Reuse.orDefaults()
+	c.o = o
+	c.metrics = newMetrics(o.Registerer)
+	c.pool = &pool{reuse: o.Reuse, now: o.Now, count: c.metrics.setIdle, idle: make(map[string][]*session)}
+	return c, nil
+}
+
+// Close ends the idle connections. Attempts in progress go on, and keep no
+// connection after it.
+func (c *Courier) Close() error {
+	c.pool.close()
+	return nil
+}
+
+// An attempt is what became of one call of Deliver.
+type attempt struct {
+	results []mail.Result
+	hop     string // "" if no next hop was reached
+	tls     string
+	reused  bool
+}
+
+// Deliver makes one attempt for the recipients of e with the given indexes,
+// all of one destination, in one transaction. It returns one result for each,
+// in the same order. body may be called more than once.
+//
+// When ctx is done it stops as soon as it can: at once before the final dot,
+// and after it when the reply has come or Timeouts.Drain has passed.
+func (c *Courier) Deliver(ctx context.Context, e *spool.Entry, body func() (io.ReadCloser, error), rcpts []int) []mail.Result {
+	if len(rcpts) == 0 {
+		return nil
+	}
+	start := time.Now()
+	destination := c.Destination(e.Envelope.To[rcpts[0]].Address.Domain)
+	a := c.attempt(ctx, destination, message{e: e, body: body, rcpts: rcpts})
+	now := c.o.Now()
+	for i := range a.results {
+		a.results[i].At = now
+		a.results[i].Cause = printable(a.results[i].Cause, maxCause)
+	}
+	took := time.Since(start)
+	c.metrics.attempt(a.results, a.hop != "", a.tls, took)
+	c.log(ctx, e, destination, a, took)
+	return a.results
+}
+
+// attempt is the plan of the package comment.
+func (c *Courier) attempt(ctx context.Context, destination string, m message) attempt {
+	requireTLS := m.e.Envelope.RequireTLS
+	if s := c.kept(destination, requireTLS); s != nil {
+		t := s.transact(ctx, m)
+		if a := c.finish(destination, t, requireTLS); !t.stale || ctx.Err() != nil {
+			c.metrics.connection("reused")
+			a.reused = true
+			return a
+		}
+		c.metrics.connection("stale")
+	}
+	hosts, nowhere := c.route(ctx, destination)
+	if nowhere != nil {
+		return attempt{results: all(*nowhere, len(m.rcpts))}
+	}
+	var sum failures
+	tries := 0
+	for _, h := range hosts {
+		addrs, err := c.addresses(ctx, h)
+		if err != nil {
+			sum.add(c.unknown(h, err))
+			continue
+		}
+		for _, addr := range addrs {
+			if tries++; tries > maxAddresses || ctx.Err() != nil {
+				break
+			}
+			s, refused := c.connect(ctx, h, addr, requireTLS)
+			if refused != nil {
+				c.metrics.connection("failed")
+				sum.add(*refused)
+				continue
+			}
+			c.metrics.connection("new")
+			c.health.note(h, true, c.o.Now())
+			return c.finish(destination, s.transact(ctx, m), requireTLS)
+		}
+		if ctx.Err() == nil {
+			c.health.note(h, false, c.o.Now())
+		}
+	}
+	return attempt{results: all(sum.result(ctx), len(m.rcpts))}
+}
+
+// kept is an idle connection, if there is one fit for the message. One that
+// was made without checking the certificate is not, for REQUIRETLS.
+func (c *Courier) kept(destination string, requireTLS bool) *session {
+	if requireTLS {
+		return nil
+	}
+	return c.pool.get(destination)
+}
+
+// finish takes the results and keeps the connection, or ends it.
+func (c *Courier) finish(destination string, t *transaction, requireTLS bool) attempt {
+	a := attempt{results: t.res, hop: t.s.hop, tls: t.s.tls}
+	switch {
+	case t.clean && !requireTLS:
+		c.pool.put(destination, t.s)
+	case !t.broken:
+		t.s.quit()
+	default:
+		t.s.drop()
+	}
+	return a
+}
+
+// connect makes a session that is ready for MAIL, or says why there is none.
+func (c *Courier) connect(ctx context.Context, h host, addr netip.Addr, requireTLS bool) (*session, *mail.Result) {
+	s, refused, err := c.open(ctx, h, addr, true, requireTLS)
+	if errors.Is(err, errHandshake) && !requireTLS && ctx.Err() == nil { // RFC 7435 §3: better clear than not at all
+		s, refused, err = c.open(ctx, h, addr, false, false)
+	}
+	switch {
+	case err != nil:
+		return nil, &mail.Result{Status: statusUnreached(h, err), Cause: err.Error()}
+	case refused != nil:
+		if h.smart {
+			refused.Outcome = mail.Deferred // our misconfiguration: no sender shall lose mail by it
+		}
+		return nil, refused
+	}
+	return s, nil
+}
+
+// open makes one TCP connection and brings it up to the last EHLO. It gives a
+// session, or the refusal that the peer spoke, or an error.
+func (c *Courier) open(ctx context.Context, h host, addr netip.Addr, useTLS, requireTLS bool) (_ *session, refused *mail.Result, err error) {
+	where := net.JoinHostPort(addr.String(), h.port)
+	dial, cancel := context.WithTimeout(ctx, c.o.Timeouts.Connect)
+	defer cancel()
+	raw, err := c.o.Dialer.DialContext(dial, "tcp", where)
+	if err != nil {
+		return nil, nil, fmt.Errorf("deliver: %s: connecting: %w", h.name, err)
+	}
+	s := newSession(raw, h, where, c.o.Timeouts, c.o.Now())
+	s.arm(ctx)
+	polite := false
+	defer func() {
+		if ok := s.release(); err == nil && refused == nil && ok {
+			return
+		}
+		if polite {
+			s.quit()
+		} else {
+			s.drop()
+		}
+	}()
+	refuse := func(r reply) *mail.Result {
+		polite = r.code != mail.CodeShutdown
+		return ptr((&transaction{s: s}).result(r))
+	}
+	r, err := s.read("the connection", s.t.Greeting)
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.code != mail.CodeReady {
+		return nil, refuse(r), nil
+	}
+	if r, err = s.hello(c.o.Hostname); err != nil {
+		return nil, nil, err
+	}
+	if !r.ok() {
+		return nil, refuse(r), nil
+	}
+	if useTLS && s.has("STARTTLS") {
+		upgraded, err := s.startTLS(c.tlsConfig(h, requireTLS))
+		if err != nil {
+			return nil, nil, err
+		}
+		if upgraded {
+			if r, err = s.hello(c.o.Hostname); err != nil {
+				return nil, nil, err
+			}
+			if !r.ok() {
+				return nil, refuse(r), nil
+			}
+		}
+	}
+	if requireTLS && s.tls == "" { // RFC 8689 §4.2.1
+		polite = true
+		return nil, nil, s.fault("STARTTLS", errNoTLS)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, s.fault("connecting", err)
+	}
+	return s, nil, nil
+}
+
+func (c *Courier) tlsConfig(h host, requireTLS bool) *tls.Config {
+	config := c.o.TLS.Clone()
+	config.ServerName = strings.Trim(h.name, "[]")
+	if requireTLS { // RFC 8689 §4.2.1: the certificate must be verified
+		config.InsecureSkipVerify = false
+		config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
+	}
+	return config
+}
+
+// log writes the one line of an attempt.
+func (c *Courier) log(ctx context.Context, e *spool.Entry, destination string, a attempt, took time.Duration) {
+	var count [3]int
+	worst := a.results[0]
+	for _, r := range a.results {
+		count[r.Outcome]++
+		if worst.Outcome == mail.Delivered {
+			worst = r
+		}
+	}
+	c.o.Logger.LogAttrs(ctx, slog.LevelInfo, "delivery attempt",
+		slog.String("id", string(e.ID)),
+		slog.String("destination", destination),
+		slog.String("next_hop", a.hop),
+		slog.Int("delivered", count[mail.Delivered]),
+		slog.Int("deferred", count[mail.Deferred]),
+		slog.Int("failed", count[mail.Failed]),
+		slog.Int("code", int(worst.Status.Code)),
+		slog.String("status", worst.Status.String()),
+		slog.String("cause", worst.Cause),
+		slog.String("tls", a.tls),
+		slog.Bool("reused", a.reused),
+		slog.Duration("duration", took),
+	)
+}
