@@ -1,0 +1,129 @@
+package status
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// From when on a delay is worth a person's time.
+const (
+	contactLate     = 15 * time.Minute    // without a word from the repository
+	queueLate       = 4 * time.Hour       // an entry is in the queue
+	failuresMany    = 3                   // of one destination, in a row
+	certificateSoon = 14 * 24 * time.Hour // until it expires
+)
+
+// judge lists what is wrong in a report, the worst first. It is pure; Text and
+// the pages only show what it says.
+func judge(r *Report) []Finding {
+	var out []Finding
+	wrong := func(do, format string, args ...any) {
+		out = append(out, Finding{Wrong, fmt.Sprintf(format, args...), do})
+	}
+	look := func(do, format string, args ...any) {
+		out = append(out, Finding{Look, fmt.Sprintf(format, args...), do})
+	}
+	for _, why := range r.NotReady {
+		if r.Register.Commit == "" && strings.Contains(why, "register") {
+			continue // said below, with the reason
+		}
+		wrong("make room on the disk of the state folder, then: journalctl -u gatepostd -n 50", "%s", why)
+	}
+	judgeRegister(r, wrong, look)
+	judgeQueue(r, look)
+	if n := len(r.Drift); n > shown {
+		look("add the blocks to the register, or take them back with gatepost unblock", "%s here, and not in the register", count(n, "block is", "blocks are"))
+	}
+	for _, d := range r.Drift[:min(shown, len(r.Drift))] {
+		look(fmt.Sprintf("add the block to the register, or: gatepost unblock %s", d.Prefix),
+			"%s is blocked here, and not in the register: %s", d.Prefix, d.Reason)
+	}
+	if c := r.Certificate; c != nil {
+		left := c.NotAfter.Sub(r.At)
+		switch {
+		case left <= 0:
+			wrong("renew the certificate; it is taken up by itself", "the certificate expired %s ago", span(-left))
+		case left < certificateSoon:
+			look("renew the certificate; it is taken up by itself", "the certificate expires in %s", span(left))
+		}
+		if c.Error != "" {
+			look("mend the files; they are read again when they change", "the new certificate cannot be used: %s", c.Error)
+		}
+	}
+	if c := r.Config; c.Error != "" {
+		look("gatepostd --config "+c.File+" --check", "the configuration file has problems; the one before stays in force")
+	} else if len(c.NeedRestart) > 0 {
+		look("systemctl restart gatepostd", "changes in the configuration wait for a restart: %s", strings.Join(c.NeedRestart, ", "))
+	}
+	slices.SortStableFunc(out, func(a, b Finding) int {
+		return strings.Compare(string(b.Level), string(a.Level)) // "wrong" before "look"
+	})
+	return out
+}
+
+func judgeRegister(r *Report, wrong, look func(do, format string, args ...any)) {
+	g := r.Register
+	switch {
+	case g.Commit == "" && g.Condition == Following:
+		why := ""
+		if g.Error != "" {
+			why = ": " + g.Error
+		}
+		wrong("check register.repository and tokenFile in the configuration; journalctl -u gatepostd -n 50",
+			"there is no register yet, so nobody can send%s", why)
+	case g.Condition == Frozen:
+		wrong(orElse(g.Command, "look at the branch of the register"), "the register is frozen: %s", g.Reason)
+	case g.Condition == Held:
+		wrong(orElse(g.Command, "look at the newest commit of the register"), "a change of the register waits for an operator: %s", g.Reason)
+	}
+	if late := r.At.Sub(g.LastContact); g.Commit != "" && g.Error != "" && late >= contactLate {
+		ago := "since the start"
+		if !g.LastContact.IsZero() {
+			ago = "for " + span(late)
+		}
+		look("the relay goes on with what it has; check the repository's host and the token",
+			"the register's repository has not answered %s: %s", ago, g.Error)
+	}
+	if g.Dropped > 0 {
+		look("gatepost check, in a checkout of the register", "%s faulty, without a good version, and not in force", count(g.Dropped, "file of the register is", "files of the register are"))
+	}
+	if n := len(g.Substituted); n > 0 {
+		look("gatepost check, in a checkout of the register", "%s faulty; the last good version stays in force", count(n, "file of the register is", "files of the register are"))
+	}
+	if g.Unconfirmed && r.At.Sub(g.AcceptedAt) >= contactLate {
+		look("journalctl -u gatepostd -n 50", "confirmations are late")
+	}
+}
+
+func judgeQueue(r *Report, look func(do, format string, args ...any)) {
+	q := r.Queue
+	if n := q.Depth["held"]; n > 0 {
+		look("gatepost queue list --status held", "%s held", count(n, "message is", "messages are"))
+	}
+	if age := time.Duration(q.OldestAgeSeconds) * time.Second; age >= queueLate {
+		look("gatepost queue list", "the oldest message has been in the queue for %s", span(age))
+	}
+	for _, d := range q.Destinations {
+		if d.Failures >= failuresMany {
+			look("gatepost queue list --destination "+d.Name, "%s has failed %d times in a row; %s for it",
+				d.Name, d.Failures, count(d.Entries, "message waits", "messages wait"))
+		}
+	}
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+// count is "1 file is" or "2,000 files are".
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return thousands(int64(n)) + " " + many
+}

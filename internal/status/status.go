@@ -1,0 +1,208 @@
+// Package status is the one read model of a running relay: what is in force,
+// what is owed, what is wrong and what to do about it. Pages, probes and
+// "gatepost status" all show the same Report.
+//
+// It only reads. It changes nothing, starts nothing, and asks its sources anew
+// for each answer; what a source does not tell is left out.
+package status
+
+import (
+	"time"
+
+	"example.edu/gatepost/internal/register/registration"
+)
+
+// maxProblems bounds the problems in a Report; Register.ProblemCount has them
+// all.
+const maxProblems = 200
+
+// A Report is the state of a relay at one time.
+type Report struct {
+	Host     string    `json:"host"`
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	At       time.Time `json:"at"`                 // when the report was made
+	Ready    bool      `json:"ready"`              // it takes mail
+	NotReady []string  `json:"notReady,omitempty"` // why it does not
+	Findings []Finding `json:"findings"`           // what is wrong, the worst first; empty: nothing
+
+	Register    Register     `json:"register"`
+	Queue       Queue        `json:"queue"`
+	Relay       Relay        `json:"relay"`
+	Drift       []Drift      `json:"drift"` // where this relay and the register differ
+	Config      Config       `json:"config"`
+	Certificate *Certificate `json:"certificate,omitempty"` // nil: none
+}
+
+// A Level says how bad a Finding is.
+type Level string
+
+// The levels, the worst first.
+const (
+	Wrong Level = "wrong" // mail or the register stands still until somebody acts
+	Look  Level = "look"  // somebody should look at it in working hours
+)
+
+// A Finding is one thing that is wrong.
+type Finding struct {
+	Level Level  `json:"level"`
+	What  string `json:"what"`
+	Do    string `json:"do"` // a command, or a sentence
+}
+
+// The values of Register.Condition.
+const (
+	Following = "following" // what is on the branch is in force, or soon will be
+	Frozen    = "frozen"    // the branch cannot be followed
+	Held      = "held"      // the newest commit waits for an operator
+)
+
+// A Register is how the relay stands to the register.
+type Register struct {
+	Repository  string    `json:"repository"` // without credentials
+	Branch      string    `json:"branch"`
+	Commit      string    `json:"commit"` // in force; "" if there is none yet
+	AcceptedAt  time.Time `json:"acceptedAt,omitzero"`
+	AgeSeconds  int64     `json:"ageSeconds"` // since LastContact; -1 if there was none. Filled in by Server
+	LastContact time.Time `json:"lastContact,omitzero"`
+	Newest      string    `json:"newest,omitempty"` // head of the branch when it was last seen
+	Error       string    `json:"error,omitempty"`  // what the last look at the repository failed on
+
+	Condition string `json:"condition"`         // Following, Frozen or Held; "" is Following
+	Reason    string `json:"reason,omitempty"`  // why it is frozen or held
+	Command   string `json:"command,omitempty"` // what an operator types to go on
+
+	Addresses    int                    `json:"addresses"` // registered, live or not
+	Live         int                    `json:"live"`      // of these, those that may send now
+	Dropped      int                    `json:"dropped"`   // faulty files that have no good version
+	Substituted  []Substitution         `json:"substituted"`
+	Problems     []registration.Problem `json:"problems"`     // at most 200
+	ProblemCount int                    `json:"problemCount"` // all of them; filled in by Server if it is 0
+
+	Unconfirmed bool `json:"unconfirmed"` // confirmations of the commit in force are still to be handed over
+}
+
+// A Substitution is a faulty file whose last good version stays in force.
+type Substitution struct {
+	File   string `json:"file"`
+	Commit string `json:"commit"` // that the version in force is from; "" if there is none
+}
+
+// A Queue is what the relay owes.
+type Queue struct {
+	Entries          int            `json:"entries"`
+	Depth            map[string]int `json:"depth"`             // by state: waiting, ready, running, held
+	Oldest           time.Time      `json:"oldest,omitzero"`   // arrival
+	OldestAgeSeconds int64          `json:"oldestAgeSeconds"`  // filled in by Server
+	Next             time.Time      `json:"next,omitzero"`     // the next attempt
+	Destinations     []Destination  `json:"destinations"`      // those that are owed most
+	Loading          bool           `json:"loading,omitempty"` // the spool is still being read
+}
+
+// A Destination is one next hop.
+type Destination struct {
+	Name         string    `json:"name"`
+	Entries      int       `json:"entries"`
+	Failures     int       `json:"failures,omitempty"` // in a row
+	BlockedUntil time.Time `json:"blockedUntil,omitzero"`
+}
+
+// A Relay is the SMTP side.
+type Relay struct {
+	Sessions int   `json:"sessions"` // now
+	Accepted int64 `json:"accepted"` // messages since the start
+	Refused  int64 `json:"refused"`  // messages and connections since the start
+}
+
+// A Drift is one difference between this relay and the register: a break-glass
+// block that the register does not have.
+type Drift struct {
+	Prefix string    `json:"prefix"` // "141.211.13.21" or "141.211.13.0/24"
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since,omitzero"`
+	Until  time.Time `json:"until,omitzero"`
+}
+
+// A Config is how the running relay stands to its configuration file.
+type Config struct {
+	File        string   `json:"file"`
+	Error       string   `json:"error,omitempty"`       // of the last reading; what was read before stays in force
+	NeedRestart []string `json:"needRestart,omitempty"` // fields whose change waits for a restart
+}
+
+// A Certificate is the one in use.
+type Certificate struct {
+	NotAfter time.Time `json:"notAfter"`
+	Error    string    `json:"error,omitempty"` // of the last reload; the certificate before stays in use
+}
+
+// Sources tell a Server what it reports. Each is called for each report and
+// must return soon; one that is nil tells nothing.
+type Sources struct {
+	Register    func() Register
+	Queue       func() Queue
+	Relay       func() Relay
+	Drift       func() []Drift
+	Config      func() Config
+	Certificate func() *Certificate
+	Spool       func() error // why it accepts no message; nil if it does
+}
+
+// read makes the report of one time.
+func read(o Options, now time.Time) Report {
+	r := Report{Host: o.Host, Version: o.Version, Started: o.Started, At: now}
+	s := o.Sources
+	if s.Register != nil {
+		r.Register = s.Register()
+	}
+	if s.Queue != nil {
+		r.Queue = s.Queue()
+	}
+	if s.Relay != nil {
+		r.Relay = s.Relay()
+	}
+	if s.Drift != nil {
+		r.Drift = s.Drift()
+	}
+	if s.Config != nil {
+		r.Config = s.Config()
+	}
+	if s.Certificate != nil {
+		r.Certificate = s.Certificate()
+	}
+	g := &r.Register
+	if g.Condition == "" {
+		g.Condition = Following
+	}
+	g.AgeSeconds = -1
+	if !g.LastContact.IsZero() {
+		g.AgeSeconds = seconds(now.Sub(g.LastContact))
+	}
+	g.ProblemCount = max(g.ProblemCount, len(g.Problems))
+	g.Problems = g.Problems[:min(len(g.Problems), maxProblems)]
+	if !r.Queue.Oldest.IsZero() {
+		r.Queue.OldestAgeSeconds = seconds(now.Sub(r.Queue.Oldest))
+	}
+	if g.Commit == "" {
+		r.NotReady = append(r.NotReady, "there is no register yet")
+	}
+	if s.Spool != nil {
+		if err := s.Spool(); err != nil {
+			r.NotReady = append(r.NotReady, "the spool accepts nothing: "+err.Error())
+		}
+	}
+	r.Ready = len(r.NotReady) == 0
+	r.Findings = judge(&r)
+	// A list is a list for whoever reads the JSON, an empty one too.
+	g.Substituted = append([]Substitution{}, g.Substituted...)
+	g.Problems = append([]registration.Problem{}, g.Problems...)
+	r.Drift = append([]Drift{}, r.Drift...)
+	r.Queue.Destinations = append([]Destination{}, r.Queue.Destinations...)
+	r.Findings = append([]Finding{}, r.Findings...)
+	if r.Queue.Depth == nil {
+		r.Queue.Depth = map[string]int{}
+	}
+	return r
+}
+
+func seconds(d time.Duration) int64 { return int64(max(0, d) / time.Second) }
