@@ -64,17 +64,18 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"at":        at,
 			"exits":     exits,
 			"fakerelay": relay,
 			"files":     files,
 			"gold":      gold,
+			"hash":      hash,
 			"places":    places,
 			"register":  register,
 			"rules":     rules,
 			"sarif":     sarif,
 			"toolarge":  tooLarge,
 		},
-		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
 	})
 }
 
@@ -107,21 +108,45 @@ func register(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// gold compares the last output (stdout, stderr) or a file with a file whose
-// lines may hold the words COMMIT and VERSION for what changes with the run.
+// gold compares the last output (stdout, stderr) or a file with a file in which
+// $BASE, $HEAD and the like stand for commits that hash has named, in full or
+// cut to twelve digits. With
+// SHOW_GOLD set it prints what the file would have to be.
 func gold(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: gold GOT WANT")
 	}
-	got, want := ts.ReadFile(args[0]), ts.ReadFile(args[1])
-	for name, pattern := range map[string]string{"BASE": "BASE", "HEAD": "HEAD"} {
-		if value := ts.Getenv(pattern); value != "" {
-			got = strings.ReplaceAll(got, value, name)
+	got := ts.ReadFile(args[0])
+	for _, name := range []string{"BASE", "WROTE", "MERGED", "HEAD"} {
+		if commit := ts.Getenv(name); commit != "" {
+			got = strings.NewReplacer(commit, "$"+name, commit[:12], "$"+name).Replace(got)
 		}
 	}
-	if got != want {
+	if os.Getenv("SHOW_GOLD") != "" {
+		ts.Logf("-- %s --\n%s", filepath.Base(args[1]), got)
+		return
+	}
+	if want := ts.ReadFile(args[1]); got != want {
 		ts.Fatalf("%s:\n%s\nwant %s:\n%s", args[0], got, args[1], want)
 	}
+}
+
+// hash names a commit for gold: hash REV NAME.
+func hash(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: hash REV NAME")
+	}
+	ts.Check(ts.Exec("git", "rev-parse", args[0]))
+	ts.Setenv(args[1], strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+// at sets git's clock.
+func at(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: at TIME")
+	}
+	ts.Setenv("GIT_AUTHOR_DATE", args[0])
+	ts.Setenv("GIT_COMMITTER_DATE", args[0])
 }
 
 // files wants the files below a folder to be exactly those named: nothing
