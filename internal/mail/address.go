@@ -61,7 +61,10 @@ func ParseAddress(s string, allowUTF8 bool) (Address, error) {
 		return Address{}, fmt.Errorf("%w: longer than %d octets", errAddress, MaxPath)
 	}
 	if !strings.HasPrefix(s, `"`) {
-		local, domain, _ := strings.Cut(s, "@")
+		local, domain, at := strings.Cut(s, "@")
+		if at && domain == "" {
+			return Address{}, fmt.Errorf("%w: nothing behind the @", errAddress)
+		}
 		if !isDotString(local) {
 			return Address{}, fmt.Errorf("%w: %q needs quotes or is empty", errAddress, local)
 		}
@@ -78,8 +81,8 @@ func ParseAddress(s string, allowUTF8 bool) (Address, error) {
 			local.WriteByte(s[i])
 		case '"':
 			domain, ok := strings.CutPrefix(s[i+1:], "@")
-			if !ok {
-				return Address{}, fmt.Errorf("%w: no @ after the quoted local part", errAddress)
+			if !ok || domain == "" {
+				return Address{}, fmt.Errorf("%w: no @ and domain after the quoted local part", errAddress)
 			}
 			return NewAddress(local.String(), domain, allowUTF8)
 		default:
@@ -162,11 +165,12 @@ func checkText(s string, allowUTF8 bool) error {
 func checkDomain(s string, allowUTF8 bool) error {
 	if literal, ok := strings.CutPrefix(s, "["); ok {
 		literal, ok = strings.CutSuffix(literal, "]")
-		if len(literal) > 5 && strings.EqualFold(literal[:5], "ipv6:") {
+		six := len(literal) > 5 && strings.EqualFold(literal[:5], "ipv6:")
+		if six {
 			literal = literal[5:]
 		}
 		ip, err := netip.ParseAddr(literal)
-		if !ok || err != nil || ip.Zone() != "" {
+		if !ok || err != nil || ip.Zone() != "" || ip.Is6() != six {
 			return fmt.Errorf("%w: %q is no address literal", errAddress, s)
 		}
 		return nil

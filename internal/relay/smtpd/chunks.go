@@ -42,7 +42,7 @@ func (k *chunks) Read(p []byte) (int, error) {
 func (k *chunks) following() error {
 	c := k.c
 	pace := c.body
-	c.body = nil // commands have a deadline of their own
+	c.body = nil // a command has a deadline of its own; the minimum rate goes on counting
 	defer func() { c.body = pace }()
 	c.say(sayChunk(k.size))
 	for !c.closing {
@@ -57,7 +57,7 @@ func (k *chunks) following() error {
 		}
 		switch c.verb {
 		case "BDAT":
-			return k.begin(arg, pace)
+			return k.begin(arg)
 		case "RSET", "QUIT", "EHLO", "HELO", "STARTTLS":
 			c.pushed = line
 			return errAbandoned
@@ -71,7 +71,7 @@ func (k *chunks) following() error {
 }
 
 // begin opens the next chunk.
-func (k *chunks) begin(arg string, p *pace) error {
+func (k *chunks) begin(arg string) error {
 	size, last, ok := parseBDAT(arg)
 	if !ok {
 		return tooMuch{sayBadChunk()}
@@ -79,9 +79,11 @@ func (k *chunks) begin(arg string, p *pace) error {
 	if k.total+size > k.c.srv.limits.MaxMessage+lingerSize {
 		return tooMuch{sayTooLarge(k.c.srv.limits.MaxMessage)}
 	}
+	if size == 0 && !last && !k.c.spendIdle() {
+		return io.ErrUnexpectedEOF
+	}
 	k.size, k.rest, k.last = size, size, last
 	k.total += size
-	*p = pace{began: time.Now()}
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"example.edu/gatepost/internal/mail"
 	"example.edu/gatepost/internal/register/policy"
 )
 
@@ -66,7 +67,7 @@ type conn struct {
 	verb     string   // of the command being obeyed; from a closed set
 	path     mailPath // of the MAIL or RCPT being obeyed
 	tx       *transaction
-	errs     int // refused commands
+	errs     int // refused commands since the last accepted message
 	idle     int // commands since the last accepted message that got nothing done
 
 	// Of the read that is under way; see deadline.
@@ -136,7 +137,8 @@ func (c *conn) Write(p []byte) (int, error) {
 	default: // go-smtp's own: a parameter it could not parse, a recovered panic
 		c.out.Write(p)
 		if !more && len(p) > 0 && p[0] >= '4' {
-			c.refused(reply{word: "parameter"})
+			c.note(reply{code: mail.CodeParamSyntax, word: "parameter"})
+			c.refused()
 		}
 	}
 	return len(p), nil
@@ -150,15 +152,15 @@ func (c *conn) say(r reply) {
 	r.appendTo(&c.out)
 	if r.refusal() {
 		c.note(r)
-		c.refused(r)
+		c.refused()
 	}
 	if c.out.Len() > outSize {
-		_ = c.flush() // an error shows at the next read
+		_ = c.flush() // it hangs up on an error
 	}
 }
 
 // refused charges the error budget.
-func (c *conn) refused(reply) {
+func (c *conn) refused() {
 	c.errs++
 	if c.errs >= c.srv.limits.Errors {
 		c.fail(c.srv.sayTooManyErrors())
@@ -276,17 +278,19 @@ func (p *pace) deadline(now time.Time, l Limits) time.Time {
 	return by
 }
 
-// flush sends the replies gathered so far.
+// flush sends the replies gathered so far. A client that does not take them
+// gets nothing more.
 func (c *conn) flush() error {
 	if c.out.Len() == 0 {
 		return nil
 	}
 	defer c.out.Reset()
-	if err := c.raw.SetWriteDeadline(time.Now().Add(c.srv.limits.Write)); err != nil {
-		return err
+	_ = c.raw.SetWriteDeadline(time.Now().Add(c.srv.limits.Write)) // fails only where Write does
+	if _, err := c.nc.Write(c.out.Bytes()); err != nil {
+		c.hangUp()
+		return net.ErrClosed
 	}
-	_, err := c.nc.Write(c.out.Bytes())
-	return err
+	return nil
 }
 
 // Close sends what is left to say and closes the connection. go-smtp calls it
@@ -300,7 +304,7 @@ func (c *conn) Close() error {
 	c.dropTransaction()
 	err := c.flush()
 	c.hangUp()
-	if c.linger && err == nil {
+	if (c.linger || c.in.Buffered() > 0) && err == nil {
 		lastWords(c.nc, c.raw, c.srv.limits.Refusal)
 	}
 	return c.nc.Close()

@@ -163,7 +163,7 @@ func fieldName(line []byte) string {
 func received(e mail.Envelope, hostname string) string {
 	from := e.HELO
 	info := addressLiteral(e)
-	if _, proper := heloName(e.HELO); !proper || e.HELO == "" {
+	if _, proper := heloName(e.HELO); !proper {
 		from, info = info, "helo="+e.HELO
 	}
 	var b strings.Builder

@@ -10,7 +10,7 @@ import (
 //
 //	port      relay, submission
 //	outcome   served, or the word of the greeting's refusal
-//	stage     greeting, EHLO, MAIL, RCPT, DATA, BDAT, STARTTLS, AUTH, other: the verbs of command.go
+//	stage     greeting, and the verbs of verbOf in command.go: EHLO, ..., other
 //	reason    the words in replies.go
 type metrics struct {
 	sessions          prometheus.Gauge

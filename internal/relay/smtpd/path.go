@@ -2,7 +2,6 @@ package smtpd
 
 import (
 	"errors"
-	"net/netip"
 	"strings"
 
 	"example.edu/gatepost/internal/mail"
@@ -142,15 +141,7 @@ func heloName(s string) (name string, proper bool) {
 	if len(s) > mail.MaxDomain {
 		s = s[:mail.MaxDomain]
 	}
-	if lit, ok := strings.CutPrefix(s, "["); ok {
-		lit, ok = strings.CutSuffix(lit, "]")
-		if len(lit) > 5 && strings.EqualFold(lit[:5], "ipv6:") {
-			lit = lit[5:]
-		}
-		if ip, err := netip.ParseAddr(lit); ok && err == nil && ip.Zone() == "" {
-			return s, true
-		}
-	} else if _, err := mail.NewAddress("x", s, false); err == nil {
+	if _, err := mail.NewAddress("x", s, false); err == nil && s != "" {
 		return s, true
 	}
 	return strings.Map(func(r rune) rune {

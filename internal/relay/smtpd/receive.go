@@ -192,7 +192,7 @@ func (c *conn) commit(size int64) {
 	m.accepted.Inc()
 	m.acceptedBytes.Add(float64(size))
 	m.commitSeconds.Observe(took.Seconds())
-	c.idle = 0
+	c.idle, c.errs = 0, 0
 	c.srv.log.Info("accepted", "id", id, "client", c.addr, "registration", tx.env.Registration, "commit", tx.env.Commit,
 		"from", tx.env.From.String(), "recipients", len(tx.env.To), "octets", size, "protocol", tx.env.Protocol,
 		"tls", tx.env.TLS, "helo", tx.env.HELO, "took", took)
@@ -205,7 +205,7 @@ func (c *conn) recordProof(ctx context.Context) {
 		return
 	}
 	c.srv.log.Info("proved", "client", c.addr)
-	c.idle = 0
+	c.idle, c.errs = 0, 0
 	c.sayInsteadOf(sayProved(c.addr))
 }
 

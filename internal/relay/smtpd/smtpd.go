@@ -58,7 +58,8 @@ type Store interface {
 // CRLF line ends, not dot-stuffed.
 type Message interface {
 	io.Writer
-	// Commit returns nil only once the message is on stable storage.
+	// Commit returns nil only once the message is on stable storage. If it
+	// fails it cleans up by itself: no Abort follows.
 	Commit(ctx context.Context) (id string, err error)
 	// Abort forgets the message.
 	Abort()
@@ -129,7 +130,7 @@ type Limits struct {
 	Sessions           int // 2000: at once
 	SessionsPerAddress int // 250: at once, from one address
 	Refusals           int // 256: greetings being refused at once; more are closed without a word
-	Errors             int // 20: refused or unknown commands before the connection is closed
+	Errors             int // 20: refused or unknown commands since the last accepted message; one more closes the connection
 	Idle               int // 100: commands since the last accepted message that got nothing done
 
 	Command   time.Duration // 5 min, RFC 5321 §4.5.3.2.7: to send one whole command line
