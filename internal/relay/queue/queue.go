@@ -208,6 +208,9 @@ func (q *Queue) load(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if draftOf(e).done() { // its removal was never recorded
+			return q.store.Remove(e.ID)
+		}
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		if _, seen := q.seen[e.ID]; !seen {

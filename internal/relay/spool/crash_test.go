@@ -21,7 +21,7 @@ import (
 	"example.edu/gatepost/internal/mail"
 )
 
-var noSpace = fmt.Errorf("injected: %w", syscall.ENOSPC)
+var errNoSpace = fmt.Errorf("injected: %w", syscall.ENOSPC)
 
 // The write-like operations of a file system: a crash or a failure at one of
 // them must not cost an acknowledged message.
@@ -309,8 +309,8 @@ func TestFailureAtEveryWrite(t *testing.T) {
 	}{
 		{"once", errorfs.ErrInjected, false, false},
 		{"from then on", errorfs.ErrInjected, true, false},
-		{"disk full once", noSpace, false, false},
-		{"disk full from then on", noSpace, true, false},
+		{"disk full once", errNoSpace, false, false},
+		{"disk full from then on", errNoSpace, true, false},
 		{"tables once", errorfs.ErrInjected, false, true},
 	}
 	for _, test := range tests {
@@ -331,7 +331,7 @@ func TestFailureAtEveryWrite(t *testing.T) {
 				s, err := Open(Options{Dir: "spool", FS: fs})
 				if err == nil {
 					a.work(s, test.flush)
-					if full := s.Err(); full != nil && errors.Is(test.err, noSpace) && !errors.Is(full, ErrFull) {
+					if full := s.Err(); full != nil && errors.Is(test.err, errNoSpace) && !errors.Is(full, ErrFull) {
 						t.Errorf("operation %d: a full disk became %v", k, full)
 					}
 				}

@@ -1,0 +1,150 @@
+package queue
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.edu/gatepost/internal/relay/spool"
+)
+
+func TestOperatorsHoldSurvivesARestartAndTheExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem, c := newMemory(), newCourier()
+		b := run(t, Options{}, mem, c)
+		e := b.send("r", "late@one.example")
+		synctest.Wait()
+		if err := b.Hold(e.ID, "looks odd"); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Retry(e.ID); !errors.Is(err, ErrHeld) {
+			t.Errorf("Retry of a held entry: %v", err)
+		}
+		b.Recheck()
+		time.Sleep(day)
+		b.stop()
+		b = run(t, Options{}, mem, c)
+		defer b.stop()
+		time.Sleep(10 * day)
+		synctest.Wait()
+		if row, err := b.Show(e.ID); err != nil || row.Status != "held" || row.Reason != "looks odd" || c.tried("late@one.example") != 1 {
+			t.Fatalf("%+v, %v", row, err)
+		}
+		c.set(func() { c.outcomes = delivered })
+		if err := b.Release(e.ID); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		// Its expiry is over as well: either it is delivered or given up, once.
+		if mem.len() != 0 || c.count() != 2 {
+			t.Errorf("left %d, %d attempts", mem.len(), c.count())
+		}
+		b.check()
+	})
+}
+
+func TestOperatorsCommands(t *testing.T) {
+	bubble(t, Options{}, func(b *bench) {
+		late := b.send("r", "late@one.example", "good@one.example")
+		stalled := b.send("r", "stall@two.example")
+		synctest.Wait()
+
+		if err := b.Retry(late.ID); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if n := b.c.tried("late@one.example"); n != 2 {
+			t.Errorf("%d attempts after Retry", n)
+		}
+		for name, err := range map[string]error{"Bounce": b.Bounce(t.Context(), stalled.ID, ""), "Delete": b.Delete(stalled.ID)} {
+			if !errors.Is(err, ErrBusy) {
+				t.Errorf("%s during an attempt: %v", name, err)
+			}
+		}
+		if err := b.Bounce(t.Context(), late.ID, "wrong place"); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		dsns := b.c.dsns()
+		if len(dsns) != 1 || !strings.Contains(dsns[0].body, "wrong place") || strings.Contains(dsns[0].body, "good@") {
+			t.Errorf("%d DSNs: %+v", len(dsns), dsns)
+		}
+		gone := b.send("r", "late@one.example")
+		synctest.Wait()
+		if err := b.Delete(gone.ID); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if len(b.c.dsns()) != 1 || b.mem.len() != 1 {
+			t.Errorf("Delete told somebody: %d DSNs, %d entries", len(b.c.dsns()), b.mem.len())
+		}
+		for name, fn := range map[string]func(spool.ID) error{"Hold": func(id spool.ID) error { return b.Hold(id, "") }, "Release": b.Release, "Retry": b.Retry, "Delete": b.Delete} {
+			if err := fn("nobody"); !errors.Is(err, spool.ErrNotFound) {
+				t.Errorf("%s of an unknown entry: %v", name, err)
+			}
+		}
+	})
+}
+
+func TestListAndStats(t *testing.T) {
+	bubble(t, Options{}, func(b *bench) {
+		for i := range 10 {
+			b.send(fmt.Sprintf("r%d", i%2), fmt.Sprintf("late%d@one.example", i))
+		}
+		b.send("r0", "late@two.example")
+		synctest.Wait()
+		tests := []struct {
+			filter Filter
+			want   int
+		}{
+			{Filter{}, 11},
+			{Filter{Registration: "r0"}, 6},
+			{Filter{Destination: "two.example"}, 1},
+			{Filter{Recipient: "late3@one.example"}, 1},
+			{Filter{Sender: sender, Limit: 4}, 4},
+			{Filter{Status: "waiting"}, 11},
+			{Filter{Status: "held"}, 0},
+		}
+		for _, test := range tests {
+			n := 0
+			err := b.List(test.filter, func(r *Row) error {
+				n++
+				data, err := json.Marshal(r)
+				if err == nil && !strings.Contains(string(data), `"status":"waiting"`) {
+					t.Errorf("a row: %s", data)
+				}
+				return err
+			})
+			if n != test.want || err != nil {
+				t.Errorf("%+v: %d rows, %v", test.filter, n, err)
+			}
+		}
+		s := b.Stats()
+		if s.Entries != 11 || s.Jobs["waiting"] != 11 || len(s.Destinations) != 2 || s.Destinations[0].Name != "one.example" || s.Oldest.IsZero() {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	good := Options{Spool: newMemory(), Courier: newCourier(), Hostname: "h", Postmaster: "p"}
+	if _, err := New(good); err != nil {
+		t.Error(err)
+	}
+	for name, change := range map[string]func(*Options){
+		"no spool":      func(o *Options) { o.Spool = nil },
+		"no courier":    func(o *Options) { o.Courier = nil },
+		"no host name":  func(o *Options) { o.Hostname = "" },
+		"workers below": func(o *Options) { o.Workers = -1 },
+	} {
+		o := good
+		change(&o)
+		if _, err := New(o); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
