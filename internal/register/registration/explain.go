@@ -21,7 +21,9 @@ func (d *Definition) explain(whole string, n *node, err error, r *report) {
 	e := &explainer{Definition: d, report: r, root: n, whole: whole}
 	e.walk(d.shape, n, nil)
 	for _, one := range errors.Errors(err) {
-		e.fallback(one)
+		if len(r.problems) <= maxProblems {
+			e.fallback(one)
+		}
 	}
 	if len(e.paths) == 0 { // the judge said no: never let that pass without a word
 		r.add(n.at, RuleSchema, whole+" does not fit the schema: "+clip(err.Error(), 200), "compare the file with registrations/README.md")
@@ -39,7 +41,7 @@ type explainer struct {
 func (e *explainer) tell(path []string) { e.paths = append(e.paths, slices.Clone(path)) }
 
 func (e *explainer) walk(s *shape, n *node, path []string) {
-	if e.report.told[n] {
+	if e.report.told[n] || len(e.report.problems) > maxProblems {
 		e.tell(path)
 		return
 	}
