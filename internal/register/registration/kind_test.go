@@ -78,6 +78,14 @@ func TestDefinitionDecodes(t *testing.T) {
 			t.Errorf("%.20q: %v", text, problems)
 		}
 	}
+	relay, err := NewDefinition("#Relay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var into map[string]any
+	if _, problems := relay.Decode("relay.cue", []byte("hostnam: \"x\"\nlisten: relay: \":25\"\n"), &into); len(problems) < 3 || problems[0].Hint == "" {
+		t.Errorf("%v", problems)
+	}
 	if _, err := NewDefinition("#Nothing"); err == nil {
 		t.Error("an unknown definition was found")
 	}
