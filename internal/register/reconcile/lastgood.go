@@ -193,6 +193,7 @@ func (r *Reconciler) restore() {
 	case err == nil:
 		r.inForce = *f
 		r.o.Live.Store(r.snapshot)
+		r.update(func(s *State) { s.ContactAt = r.at }) // it answered then, at least
 		if r.announced.Commit == r.commit {
 			r.announced.snapshot = r.snapshot
 		} else {

@@ -76,7 +76,7 @@ func newStateCollector(now func() time.Time, state func() State) *stateCollector
 	}
 	return &stateCollector{
 		now: now, state: state,
-		age:         desc("age_seconds", "Time since the repository last answered; absent until it did once since the start."),
+		age:         desc("age_seconds", "Time since the repository last answered; after a restart, until it does, since the commit was accepted."),
 		committed:   desc("commit_timestamp_seconds", "Commit time of the accepted commit."),
 		accepted:    desc("accepted_timestamp_seconds", "When the accepted commit was accepted."),
 		frozen:      desc("frozen", "1 while the branch cannot be followed (rewound, rewritten, deleted, not verified)."),

@@ -97,8 +97,11 @@ type Accepted struct {
 	// Changes are those since the last Accepted that OnAccept took without an
 	// error; nil if that is no longer known, after a restart.
 	Changes []policy.Change
-	First   bool // no register was ever announced before
-	Rewound bool // an operator accepted a commit that does not descend from the one before
+	// Previous is what Changes are counted from; nil with First, and if it is
+	// no longer known.
+	Previous *policy.Snapshot
+	First    bool // no register was ever announced before
+	Rewound  bool // an operator accepted a commit that does not descend from the one before
 }
 
 // Options of a Reconciler. Source, Dir and Live are required.

@@ -82,6 +82,9 @@ func (r *Reconciler) fetch(ctx context.Context) (gitsync.Hash, error) {
 // operator's permission, if there is one.
 func (r *Reconciler) consider(ctx context.Context, head gitsync.Hash, p permit) (result, error) {
 	permitted := p.commit == head && !head.IsZero()
+	if !permitted && r.evaluated.head == head && r.evaluated.base == r.commit {
+		return r.evaluated.condition.result(), nil
+	}
 	relation, err := r.relation(ctx, head)
 	if err != nil {
 		return resultFailed, err
@@ -89,8 +92,6 @@ func (r *Reconciler) consider(ctx context.Context, head gitsync.Hash, p permit) 
 	switch {
 	case relation == gitsync.Same && r.snapshot != nil:
 		return r.settle(ctx)
-	case !permitted && r.evaluated.head == head && r.evaluated.base == r.commit:
-		return r.evaluated.condition.result(), nil
 	case !permitted && r.known() && relation != gitsync.Same && relation != gitsync.Descends:
 		r.wait(evaluation{r.commit, head, Frozen, broken(relation, head)})
 		return resultFrozen, nil
@@ -252,6 +253,7 @@ func (r *Reconciler) announce(ctx context.Context) error {
 	a := Accepted{
 		Commit: r.commit.String(), Snapshot: r.snapshot,
 		First: !r.announced.ever, Rewound: r.announced.rewound,
+		Previous: r.announced.snapshot,
 	}
 	if r.announced.snapshot != nil || a.First {
 		a.Changes = policy.Diff(r.announced.snapshot, r.snapshot)

@@ -53,7 +53,7 @@ type State struct {
 	Reason      string    `json:"reason,omitempty"` // the operator's, for How Operator
 
 	Newest    string    `json:"newest"`             // head of the branch when it was last seen
-	ContactAt time.Time `json:"contactAt,omitzero"` // last time that the repository answered
+	ContactAt time.Time `json:"contactAt,omitzero"` // last time that the repository answered; after a restart, until it does, AcceptedAt
 	Error     string    `json:"error,omitempty"`    // what the last round failed on; "" if it did not. Holds no secret
 
 	Condition Condition `json:"condition,omitempty"`
