@@ -139,7 +139,7 @@ func listQueue(o Options, body io.Reader, format string) (n int, err error) {
 }
 
 // queueRow has fixed widths, as the list is printed while it comes in.
-const queueRow = "%-20s  %-20s  %8s  %5s  %-8s  %-32s  %s\n"
+const queueRow = "%-20s  %-20s  %9s  %5s  %-7s  %-32s  %s\n"
 
 func queueLine(w io.Writer, r *queue.Row) {
 	fmt.Fprintf(w, queueRow, printable(string(r.ID)), moment(r.Envelope.Arrival), octets(r.Size), strconv.Itoa(r.Attempts),

@@ -64,17 +64,18 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"at":        at,
-			"exits":     exits,
-			"fakerelay": relay,
-			"files":     files,
-			"gold":      gold,
-			"hash":      hash,
-			"places":    places,
-			"register":  register,
-			"rules":     rules,
-			"sarif":     sarif,
-			"toolarge":  tooLarge,
+			"at":         at,
+			"deadsocket": deadSocket,
+			"exits":      exits,
+			"fakerelay":  relay,
+			"files":      files,
+			"gold":       gold,
+			"hash":       hash,
+			"places":     places,
+			"register":   register,
+			"rules":      rules,
+			"sarif":      sarif,
+			"toolarge":   tooLarge,
 		},
 	})
 }
@@ -218,4 +219,13 @@ func relay(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Logf("relay: %v", err)
 		}
 	})
+}
+
+// deadSocket leaves a socket behind that nobody listens on, as a killed relay
+// does.
+func deadSocket(ts *testscript.TestScript, neg bool, args []string) {
+	listener, err := net.Listen("unix", ts.MkAbs(args[0]))
+	ts.Check(err)
+	listener.(*net.UnixListener).SetUnlinkOnClose(false)
+	ts.Check(listener.Close())
 }
