@@ -314,6 +314,36 @@ func TestBlockedAndExpiredWait(t *testing.T) {
 	}
 }
 
+// TestChangeOfHandsIsConfirmed: to the new holder, and to the old one again if
+// the address comes back.
+func TestChangeOfHandsIsConfirmed(t *testing.T) {
+	held := func(department string) *policy.Snapshot {
+		c := campus()
+		for i := range c.Campus.Networks {
+			c.Campus.Networks[i].Department = department
+		}
+		r := reg{name: "a", department: department, ips: []string{"141.211.1.1"}}
+		s, problems := policy.Build([]*registration.File{c, r.file()}, policy.Options{Commit: department, Now: now})
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		return s
+	}
+	physics, math := held("physics"), held("math")
+	s := newStore()
+	c := confirmer(s, false)
+	for i, e := range []confirm.Event{
+		{Snapshot: physics, First: true}, {Snapshot: math, Previous: physics}, {Snapshot: physics, Previous: math},
+	} {
+		if err := c.Accepted(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		if len(s.sent) != i {
+			t.Errorf("event %d: mailed %v", i, s.sent)
+		}
+	}
+}
+
 func TestAnotherDepartmentIsAnotherRegistration(t *testing.T) {
 	ip := netip.MustParseAddr("141.211.1.1")
 	if confirm.Key(ip, "physics") == confirm.Key(ip, "math") {
