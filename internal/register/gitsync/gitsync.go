@@ -40,6 +40,7 @@ var (
 	ErrUnreachable  = errors.New("the repository cannot be reached")
 	ErrRefused      = errors.New("the repository's host refused access (token, permissions or name of the repository)")
 	ErrBranchGone   = errors.New("the branch does not exist at the repository")
+	ErrDisk         = errors.New("the disk here cannot be read or written")
 	ErrDamaged      = errors.New("the repository's data on this disk is damaged")
 	ErrTooLarge     = errors.New("larger than the limit")
 	ErrTooMany      = errors.New("too many files or folders too deep")

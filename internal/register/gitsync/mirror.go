@@ -232,8 +232,8 @@ func (m *Mirror) unlock() { m.fetching <- struct{}{} }
 // history. It says nothing about how that head relates to an earlier one: a
 // rewound or rewritten branch is fetched like any other.
 //
-// The error is one of ErrUnreachable, ErrRefused, ErrBranchGone, ErrTooLarge
-// and ErrDamaged, or the context's.
+// The error is one of ErrUnreachable, ErrRefused, ErrBranchGone, ErrTooLarge,
+// ErrDisk and ErrDamaged, or the context's.
 func (m *Mirror) Fetch(ctx context.Context) (Hash, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.timeout)
 	defer cancel()

@@ -395,3 +395,42 @@ func TestOpenInPlaceSeesRepacksAndPushes(t *testing.T) {
 		t.Errorf("a repository of somebody else was written to: %s", refs)
 	}
 }
+
+func TestReadersGoOnDuringFetches(t *testing.T) {
+	h := newGitHost(t)
+	h.write("registrations/a/one.cue", "1")
+	head := h.commit("first")
+	m := h.mirror(func(o *gitsync.Options) { o.MaxPacks = 1 }) // swaps all the time
+	mustFetch(t, m, head)
+	stop, stopped := make(chan struct{}), make(chan error, 2)
+	for range cap(stopped) {
+		go func() {
+			for {
+				select {
+				case <-stop:
+					stopped <- nil
+					return
+				default:
+				}
+				list, err := m.Files(t.Context(), head)
+				if err == nil {
+					_, err = m.Read(t.Context(), list[0].Hash, 10)
+				}
+				if err != nil {
+					stopped <- err
+					return
+				}
+			}
+		}()
+	}
+	for i := range 5 {
+		h.write("f", fmt.Sprint(i))
+		mustFetch(t, m, h.commit("more"))
+	}
+	close(stop)
+	for range cap(stopped) {
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+	}
+}

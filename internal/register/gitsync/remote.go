@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
@@ -231,8 +232,12 @@ func (r *remote) explain(ctx context.Context, err error, secrets []string) error
 		}
 	}
 	reason := sanitise(err.Error(), secrets)
+	var file *fs.PathError
 	switch {
 	case len(out.kinds) > 0:
+	case errors.As(err, &file):
+		out.kinds = append(out.kinds, ErrDisk)
+		reason = ErrDisk.Error() + ": " + reason
 	case errors.Is(err, transport.ErrEmptyRemoteRepository):
 		out.kinds = append(out.kinds, ErrBranchGone)
 		reason = ErrBranchGone.Error() + ": " + reason
