@@ -308,8 +308,6 @@ func TestFailureAtEveryWrite(t *testing.T) {
 		flush  bool // only operations on tables and the manifest; a new log that cannot be begun ends the process, pebble sees to that
 	}{
 		{"once", errorfs.ErrInjected, false, false},
-		{"from then on", errorfs.ErrInjected, true, false},
-		{"disk full once", errNoSpace, false, false},
 		{"disk full from then on", errNoSpace, true, false},
 		{"tables once", errorfs.ErrInjected, false, true},
 	}

@@ -1,0 +1,161 @@
+package spool
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// TestDamage flips one bit in each octet of a record, then of a body.
+func TestDamage(t *testing.T) {
+	fs := vfs.NewMem()
+	s := open(t, fs)
+	good := put(t, s, []byte("good"))
+	rec, _, _ := s.get(entryKey(good.ID))
+	for i := range rec {
+		bad := slices.Clone(rec)
+		bad[i] ^= 1 << (i % 8)
+		if _, err := decodeEntry(good.ID, bad); !errors.Is(err, ErrDamaged) {
+			t.Errorf("octet %d: %v", i, err)
+		}
+		if _, err := decodeEntry(good.ID, rec[:i]); !errors.Is(err, ErrDamaged) {
+			t.Errorf("torn at %d: %v", i, err)
+		}
+	}
+
+	bad := put(t, s, body(1, inlineMax+1))
+	set := func(key, value []byte) {
+		t.Helper()
+		if err := s.apply(func(b *pebble.Batch) error { return b.Set(key, value, nil) }, pebble.Sync); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flip := func(key []byte) {
+		t.Helper()
+		v, _, _ := s.get(key)
+		v[len(v)-1] ^= 4
+		set(key, v)
+	}
+	flip(entryKey(bad.ID))
+	if got := ids(t, s); !slices.Equal(got, []ID{good.ID}) {
+		t.Errorf("entries: %v", got)
+	}
+	if _, err := s.Get(bad.ID); !errors.Is(err, ErrDamaged) {
+		t.Errorf("Get: %v", err)
+	}
+	s.Close()
+	s = open(t, fs)
+	if aside, err := s.Damaged(); !slices.Equal(aside, []ID{bad.ID}) || err != nil {
+		t.Errorf("aside: %v, %v", aside, err)
+	}
+	if _, err := fs.Stat(s.bodyPath(bad.ID)); err != nil {
+		t.Errorf("the body of a damaged entry was collected: %v", err)
+	}
+
+	// A damaged state costs the state: deliver again.
+	good.Attempts, good.State[0].Done = 3, true
+	if err := s.Update(good); err != nil {
+		t.Fatal(err)
+	}
+	flip(stateKey(good.ID))
+	if e, err := s.Get(good.ID); err != nil || e.Attempts != 0 || e.State[0].Done {
+		t.Errorf("with a damaged state: %+v, %v", e, err)
+	}
+
+	flip(bodyKey(good.ID))
+	if _, err := read(t, s, good.ID); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a flipped bit in a body: %v", err)
+	}
+	set(bodyKey(good.ID), []byte("goo"))
+	if _, err := read(t, s, good.ID); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a truncated body: %v", err)
+	}
+}
+
+func TestDamagedBodyFiles(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	s, err := Open(Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	want := body(1, inlineMax+100)
+	e := put(t, s, want)
+	flipped := slices.Clone(want)
+	flipped[777] ^= 1
+	for name, data := range map[string][]byte{"flipped": flipped, "torn": want[:inlineMax], "longer": append(slices.Clone(want), 'x')} {
+		if err := os.WriteFile(s.bodyPath(e.ID), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := read(t, s, e.ID); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	os.Remove(s.bodyPath(e.ID))
+	if _, err := read(t, s, e.ID); !errors.Is(err, ErrDamaged) {
+		t.Errorf("missing: %v", err)
+	}
+}
+
+// TestTornLog cuts the engine's log at every length: what is before the cut
+// is there, the rest is not, and the spool opens.
+func TestTornLog(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	s := open(t, mem)
+	var all []ID
+	for i := range 3 {
+		all = append(all, put(t, s, body(i, 40)).ID)
+	}
+	crashed := mem.CrashClone(vfs.CrashCloneCfg{})
+	log := newestLog(t, crashed)
+	data, err := crashed.UnsafeGetFileDataBuffer(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := slices.Clone(data)
+	most := 0
+	for n := len(whole); n >= 0; n -= max(1, len(whole)/60) {
+		fs := mem.CrashClone(vfs.CrashCloneCfg{})
+		f, err := fs.Create(log, vfs.WriteCategoryUnspecified)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Write(slices.Clone(whole[:n]))
+		f.Close()
+		torn, err := Open(Options{Dir: "spool", FS: fs})
+		if err != nil {
+			t.Fatalf("cut at %d of %d: %v", n, len(whole), err)
+		}
+		got := ids(t, torn)
+		if !slices.Equal(got, all[:len(got)]) {
+			t.Errorf("cut at %d: %v", n, got)
+		}
+		most = max(most, len(got))
+		torn.Close()
+	}
+	if most != 3 {
+		t.Errorf("the whole log holds %d messages", most)
+	}
+}
+
+func newestLog(t *testing.T, fs vfs.FS) string {
+	t.Helper()
+	names, err := fs.List("spool/engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(names)
+	newest := ""
+	for _, name := range names {
+		if strings.HasSuffix(name, ".log") {
+			newest = name
+		}
+	}
+	return "spool/engine/" + newest
+}
