@@ -292,6 +292,12 @@ func message(registration string, to ...string) mail.Envelope {
 
 const text = "Subject: scan\r\nX-Mark: original\r\n\r\nbody\r\n"
 
+// pass lets time pass in a bubble, and all that is due then happen.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 // A bench is a queue at work in a bubble.
 type bench struct {
 	*Queue

@@ -25,12 +25,11 @@ func TestOperatorsHoldSurvivesARestartAndTheExpiry(t *testing.T) {
 			t.Errorf("Retry of a held entry: %v", err)
 		}
 		b.Recheck()
-		time.Sleep(day)
+		pass(day)
 		b.stop()
 		b = run(t, Options{}, mem, c)
 		defer b.stop()
-		time.Sleep(10 * day)
-		synctest.Wait()
+		pass(10 * day)
 		if row, err := b.Show(e.ID); err != nil || row.Status != "held" || row.Reason != "looks odd" || c.tried("late@one.example") != 1 {
 			t.Fatalf("%+v, %v", row, err)
 		}

@@ -48,8 +48,7 @@ func TestFiveDays(t *testing.T) {
 	bubble(t, Options{}, func(b *bench) {
 		start := time.Now()
 		e := b.send("r", "late@one.example")
-		time.Sleep(4*time.Hour + time.Minute)
-		synctest.Wait()
+		pass(4*time.Hour + time.Minute)
 		if n := len(b.c.dsns()); n != 1 || !strings.Contains(b.c.dsns()[0].body, "delayed") {
 			t.Fatalf("%d DSNs after four hours", n)
 		}
@@ -57,13 +56,11 @@ func TestFiveDays(t *testing.T) {
 		if err != nil || row.Status != "waiting" || row.Attempts < 5 || row.Delayed.IsZero() || !row.Next.After(time.Now()) {
 			t.Errorf("%+v, %v", row, err)
 		}
-		time.Sleep(5*day - 4*time.Hour - 2*time.Minute)
-		synctest.Wait()
+		pass(5*day - 4*time.Hour - 2*time.Minute)
 		if n := len(b.c.dsns()); n != 1 || b.mem.len() != 1 {
 			t.Fatalf("%d DSNs and %d entries just before the expiry", n, b.mem.len())
 		}
-		time.Sleep(2 * time.Minute)
-		synctest.Wait()
+		pass(2 * time.Minute)
 		dsns := b.c.dsns()
 		if len(dsns) != 2 || b.mem.len() != 0 {
 			t.Fatalf("%d DSNs and %d entries after the expiry", len(dsns), b.mem.len())
@@ -113,8 +110,7 @@ func TestEachRecipientHasItsOwnOutcome(t *testing.T) {
 			t.Errorf("%d DSNs for two transactions with a failure", len(dsns))
 		}
 		b.c.set(func() { b.c.outcomes = delivered })
-		time.Sleep(6 * time.Minute)
-		synctest.Wait()
+		pass(6 * time.Minute)
 		if b.mem.len() != 0 || b.c.tried("good@one.example") != 1 || b.c.tried("bad1@one.example") != 1 || b.c.tried("late@one.example") != 2 {
 			t.Errorf("left %d, tries %v", b.mem.len(), b.c.copyOf(b.c.tries))
 		}
@@ -153,16 +149,14 @@ func TestFailureStaysWhileTheDSNCannotBeStored(t *testing.T) {
 		b.mem.full = true
 		b.mem.mu.Unlock()
 		e := b.send("r", "bad@one.example", "good@one.example")
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		pass(time.Minute)
 		if row, err := b.Show(e.ID); err != nil || row.State[0].Done || !row.State[1].Done {
 			t.Fatalf("%+v, %v", row, err)
 		}
 		b.mem.mu.Lock()
 		b.mem.full = false
 		b.mem.mu.Unlock()
-		time.Sleep(10 * time.Minute)
-		synctest.Wait()
+		pass(10 * time.Minute)
 		if len(b.c.dsns()) != 1 || b.mem.len() != 0 || b.c.delivered("good@one.example") != 1 {
 			t.Errorf("%d DSNs, left %d, got %v", len(b.c.dsns()), b.mem.len(), b.c.copyOf(b.c.got))
 		}
@@ -180,12 +174,10 @@ func TestFairBetweenRegistrations(t *testing.T) {
 		for i := range 40_000 {
 			b.send("flood", fmt.Sprintf("x%d@one.example", i))
 		}
-		time.Sleep(10*time.Second + time.Millisecond)
-		synctest.Wait()
+		pass(10*time.Second + time.Millisecond)
 		before := c.count()
 		b.send("small", "lucky@one.example")
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
+		pass(2 * time.Second)
 		if c.delivered("lucky@one.example") != 1 {
 			t.Error("the other registration's message waits")
 		}
@@ -197,8 +189,7 @@ func TestFairBetweenRegistrations(t *testing.T) {
 		}
 		// Another destination has slots of its own.
 		b.send("flood", "y@two.example")
-		time.Sleep(time.Second)
-		synctest.Wait()
+		pass(time.Second)
 		if c.delivered("y@two.example") != 1 {
 			t.Error("another destination waits")
 		}
@@ -216,8 +207,7 @@ func TestThreeRegistrationsTakeTurns(t *testing.T) {
 		b := run(t, Options{PerDestination: 1}, mem, c)
 		defer b.stop()
 		synctest.Wait()
-		time.Sleep(61*time.Second + time.Millisecond)
-		synctest.Wait()
+		pass(61*time.Second + time.Millisecond)
 		seen := map[string]int{}
 		for _, k := range c.all()[1:] { // the first goes before the others are loaded
 			seen[k.registration]++
@@ -236,8 +226,7 @@ func TestADeadDestinationIsProbed(t *testing.T) {
 		for i := range 500 {
 			b.send("r", fmt.Sprintf("x%d@dead.example", i))
 		}
-		time.Sleep(2 * time.Hour)
-		synctest.Wait()
+		pass(2 * time.Hour)
 		probes := b.c.count()
 		if probes < 8 || probes > 30 {
 			t.Errorf("%d attempts in two hours for 500 messages", probes)
@@ -251,8 +240,7 @@ func TestADeadDestinationIsProbed(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		b.c.set(func() { b.c.down = nil })
-		time.Sleep(5 * time.Hour)
-		synctest.Wait()
+		pass(5 * time.Hour)
 		if b.mem.len() != 0 {
 			t.Errorf("%d are left", b.mem.len())
 		}
@@ -265,8 +253,7 @@ func TestADeadDestinationExpiresAll(t *testing.T) {
 		for i := range 300 {
 			b.send("r", fmt.Sprintf("x%d@dead.example", i))
 		}
-		time.Sleep(5*day + time.Minute)
-		synctest.Wait()
+		pass(5*day + time.Minute)
 		if b.mem.len() != 0 || len(b.c.dsns()) != 600 { // a delay and a failure each
 			t.Errorf("%d are left, %d DSNs", b.mem.len(), len(b.c.dsns()))
 		}
@@ -285,8 +272,7 @@ func TestHeldMailWaitsForRecheck(t *testing.T) {
 	bubble(t, o, func(b *bench) {
 		e := b.send("r1", "a@one.example", "b@two.example")
 		b.send("r2", "c@one.example")
-		time.Sleep(time.Hour)
-		synctest.Wait()
+		pass(time.Hour)
 		row, err := b.Show(e.ID)
 		if err != nil || row.Status != "held" || row.Reason != "blocked" || b.c.count() != 1 {
 			t.Fatalf("%+v, %v, %d attempts", row, err, b.c.count())
@@ -311,8 +297,7 @@ func TestCourierThatStalls(t *testing.T) {
 			b.send("r", "stall@slow.example")
 		}
 		b.send("r", "a@one.example")
-		time.Sleep(time.Hour)
-		synctest.Wait()
+		pass(time.Hour)
 		if b.c.delivered("a@one.example") != 1 {
 			t.Error("a stalled destination holds up another")
 		}
@@ -337,8 +322,7 @@ func TestRestartMidWay(t *testing.T) {
 		mem, c := newMemory(), newCourier()
 		b := run(t, Options{}, mem, c)
 		e := b.send("r", "good@one.example", "late@one.example", "late@two.example")
-		time.Sleep(5 * time.Hour)
-		synctest.Wait()
+		pass(5 * time.Hour)
 		tries := c.tried("late@one.example")
 		if len(c.dsns()) != 1 {
 			t.Fatalf("%d DSNs", len(c.dsns()))
@@ -351,8 +335,7 @@ func TestRestartMidWay(t *testing.T) {
 		if c.tried("late@one.example") != tries {
 			t.Error("a restart does not wait for the next attempt")
 		}
-		time.Sleep(5 * time.Hour)
-		synctest.Wait()
+		pass(5 * time.Hour)
 		if c.tried("late@one.example") == tries || c.tried("good@one.example") != 1 || len(c.dsns()) != 1 {
 			t.Errorf("tries %v, %d DSNs", c.copyOf(c.tries), len(c.dsns()))
 		}
@@ -360,8 +343,7 @@ func TestRestartMidWay(t *testing.T) {
 			t.Errorf("%d attempts", row.Attempts)
 		}
 		c.set(func() { c.outcomes = delivered })
-		time.Sleep(5 * time.Hour)
-		synctest.Wait()
+		pass(5 * time.Hour)
 		if mem.len() != 0 {
 			t.Errorf("%d entries are left", mem.len())
 		}
