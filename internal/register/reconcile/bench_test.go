@@ -88,6 +88,9 @@ func BenchmarkRoundWithOneChange(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	if err := r.Once(b.Context()); err != nil {
+		b.Fatal(err)
+	}
 	for i := 0; b.Loop(); i++ {
 		m.put(2, "registrations/lsa-physics/mfp0.cue", strings.NewReplacer(address(1).String(), "141.211.1.1", "multifunction", fmt.Sprintf("multifunction-%d", i)).Replace(registration(1)))
 		if err := r.Once(b.Context()); err != nil {
