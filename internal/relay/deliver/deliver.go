@@ -266,7 +266,7 @@ func (c *Courier) open(ctx context.Context, h host, addr netip.Addr, useTLS, req
 	if !r.ok() {
 		return nil, refuse(r), nil
 	}
-	if useTLS && s.has("STARTTLS") {
+	if useTLS && !c.o.NoTLS && s.has("STARTTLS") {
 		upgraded, err := s.startTLS(c.tlsConfig(h, requireTLS))
 		if err != nil {
 			return nil, nil, err

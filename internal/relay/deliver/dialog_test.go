@@ -99,7 +99,7 @@ func TestDialog(t *testing.T) {
 		{name: "dot stalls", script: accepted + "B\nW", want: "deferred", code: 451, status: "4.4.2", ours: true, stalls: true},
 		{name: "dot class of enhanced code lies", script: accepted + "B\nS 550 2.0.0 ok\nC QUIT", want: "failed", code: 550},
 
-		{name: "our body breaks", script: accepted + "W", want: "deferred", code: 451, status: "4.3.0", ours: true, badBody: true},
+		{name: "our body breaks", script: accepted + "B", want: "deferred", code: 451, status: "4.3.0", ours: true, badBody: true},
 	} {
 		hellos := []string{stepwise, pipelined}
 		switch c.hello {
@@ -143,6 +143,9 @@ func TestDialog(t *testing.T) {
 					}
 				}
 				for _, line := range s.received() {
+					if c.badBody && strings.HasPrefix(line, "Subject") {
+						t.Errorf("half a body got its dot: %q", line)
+					}
 					if strings.HasPrefix(line, "Subject") && line != strings.ReplaceAll(content, "\r\n.", "\r\n..") {
 						t.Errorf("body on the wire: %q", line)
 					}

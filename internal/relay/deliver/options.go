@@ -42,6 +42,7 @@ type Options struct {
 	// (RFC 7435): whoever sets it decides otherwise. A failed handshake is
 	// followed by clear text in any case, unless the message says REQUIRETLS.
 	TLS        *tls.Config
+	NoTLS      bool // never STARTTLS; a message that says REQUIRETLS then fails
 	Timeouts   Timeouts
 	Reuse      Reuse
 	Now        func() time.Time // default: time.Now

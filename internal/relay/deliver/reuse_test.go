@@ -104,8 +104,12 @@ func TestCancelledContext(t *testing.T) {
 	t.Run("while the peer is silent", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		s := newSink(t, pipelined+"C MAIL\nW")
-		o := Options{Smarthosts: []string{s.addr()}, Dialer: dialFunc(func() { time.AfterFunc(20*time.Millisecond, cancel) })}
-		got := newCourier(t, o).Deliver(ctx, entry(1), bodyOf(content), indexes(1))
+		s.onLine(func() {
+			if len(s.got) == 2 { // EHLO and MAIL
+				cancel()
+			}
+		})
+		got := newCourier(t, Options{Smarthosts: []string{s.addr()}}).Deliver(ctx, entry(1), bodyOf(content), indexes(1))
 		if outcomes(got) != "deferred" || !strings.Contains(got[0].Cause, "context canceled") {
 			t.Errorf("%+v", got)
 		}

@@ -47,6 +47,7 @@ type sink struct {
 
 	mu    sync.Mutex
 	got   []string // lines that were read, bodies as one
+	heard func()   // if set, called after each of them
 	conns int
 }
 
@@ -91,10 +92,20 @@ func (s *sink) received() []string {
 	return append([]string(nil), s.got...)
 }
 
+// onLine has f called after each line that is read.
+func (s *sink) onLine(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heard = f
+}
+
 func (s *sink) note(line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.got = append(s.got, line)
+	if s.heard != nil {
+		s.heard()
+	}
 }
 
 func (s *sink) serve(raw net.Conn, script string) {
@@ -198,7 +209,7 @@ func certificate(t *testing.T, name string) (*tls.Config, *x509.CertPool) {
 
 // fast is what tests wait for at most where something is meant to stall.
 func fast() Timeouts {
-	d := 100 * time.Millisecond
+	d := 300 * time.Millisecond
 	return Timeouts{Lookup: d, Connect: d, Greeting: d, Command: d, Data: d, Block: d, End: d, Quit: d, Drain: d}
 }
 
@@ -308,13 +319,4 @@ func (z zone) LookupNetIP(_ context.Context, _, name string) ([]netip.Addr, erro
 		return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 	}
 	return out, nil
-}
-
-// A dialFunc does something before each connection.
-type dialFunc func()
-
-func (d dialFunc) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
-	d()
-	var dialer net.Dialer
-	return dialer.DialContext(ctx, network, addr)
 }
