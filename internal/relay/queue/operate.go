@@ -32,8 +32,9 @@ type Filter struct {
 	Status       string `json:"status,omitempty"`
 	Destination  string `json:"destination,omitempty"`
 	Sender       string `json:"sender,omitempty"`
-	Recipient    string `json:"recipient,omitempty"`
-	Limit        int    `json:"limit,omitempty"` // 0: no limit
+	Recipient    string `json:"recipient,omitempty"` // or "@domain"
+	Client       string `json:"client,omitempty"`    // an address
+	Limit        int    `json:"limit,omitempty"`     // 0: no limit
 }
 
 func (f Filter) match(r *Row) bool {
@@ -41,7 +42,10 @@ func (f Filter) match(r *Row) bool {
 		(f.Status == "" || f.Status == r.Status) &&
 		(f.Destination == "" || slices.Contains(r.Destinations, f.Destination)) &&
 		(f.Sender == "" || f.Sender == r.Envelope.From.String()) &&
-		(f.Recipient == "" || slices.ContainsFunc(r.Envelope.To, func(to mail.Recipient) bool { return to.Address.String() == f.Recipient }))
+		(f.Client == "" || f.Client == r.Envelope.Client.String()) &&
+		(f.Recipient == "" || slices.ContainsFunc(r.Envelope.To, func(to mail.Recipient) bool {
+			return to.Address.String() == f.Recipient || "@"+to.Address.Domain == f.Recipient
+		}))
 }
 
 var errEnough = errors.New("queue: enough rows")

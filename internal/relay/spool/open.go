@@ -246,6 +246,15 @@ func (s *Spool) collect() error {
 	return nil
 }
 
+// Accepting says why no message can be taken now: the engine has failed, or the
+// disk has reached its reserve. Nil if one can.
+func (s *Spool) Accepting() error {
+	if err := s.Err(); err != nil {
+		return err
+	}
+	return s.room()
+}
+
 // names reports whether any record, a damaged one included, is kept under id.
 func (s *Spool) names(id ID) (bool, error) {
 	_, entry, err1 := s.get(entryKey(id))
