@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -141,14 +143,14 @@ func newFindings(problems []registration.Problem, sources []source, files []*reg
 	return f
 }
 
-// source is the content of a file that was checked, or nil.
+// source is the content of a file that was checked, or nil. The sources are
+// sorted by path, as both git and the disk are listed.
 func (f findings) source(path string) []byte {
-	for i := range f.sources {
-		if f.sources[i].Path == path {
-			return f.sources[i].Data
-		}
+	i, ok := slices.BinarySearchFunc(f.sources, path, func(s source, path string) int { return strings.Compare(s.Path, path) })
+	if !ok {
+		return nil
 	}
-	return nil
+	return f.sources[i].Data
 }
 
 func (f findings) errors() int {

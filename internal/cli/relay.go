@@ -24,7 +24,7 @@ const defaultSocket = "/run/gatepost/gatepostd.sock"
 
 // Bounds of a conversation with the relay.
 const (
-	relayPatience  = 30 * time.Second // until the head of the answer is there
+	relayPatience  = 2 * time.Minute // until the head of the answer is there; accept fetches from the repository first
 	maxRelayAnswer = 8 << 20          // octets of one JSON value
 	maxRelayError  = 4 << 10          // octets of an error text
 )

@@ -1,15 +1,20 @@
 package cli
 
 import (
+	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
 	"example.edu/gatepost/internal/register/registration"
 )
 
-// printProblems writes problems in one of check's formats.
-func printProblems(w io.Writer, format string, problems []registration.Problem, source func(path string) []byte) error {
+// printProblems writes problems in one of check's formats. source gives the
+// content of a file; only sarif asks for it.
+func printProblems(out io.Writer, format string, problems []registration.Problem, source func(path string) []byte) (err error) {
+	w := bufio.NewWriter(out)
+	defer func() { err = errors.Join(err, w.Flush()) }()
 	switch format {
 	case "json":
 		return problemsJSON(w, problems)
