@@ -64,6 +64,7 @@ func TestBodyEndsOnlyAtCRLFDotCRLF(t *testing.T) {
 		{name: "fix, bare CR", fix: true, in: "a\rb\n.\r\n", err: errBareCR},
 		{name: "LF only, LF.LF", fix: true, lfEnd: true, in: "a\n.\n", want: "a\r\n"},
 		{name: "LF only, but more behind", fix: true, lfEnd: true, in: "a\n.\nMAIL", err: errBareLF},
+		{name: `fix, \n.\r`, fix: true, in: "a\n.\r", err: errBareLF},
 		{name: "LF only, but a CRLF before", fix: true, lfEnd: true, in: "a\r\nb\n.\n", err: errBareLF},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -331,7 +331,7 @@ func lastWords(nc, raw net.Conn, most time.Duration) {
 // behind STARTTLS is dropped (RFC 3207 §6), and so is the connection if the
 // handshake fails: no word follows in clear text.
 func (c *conn) startTLS(cfg *tls.Config) {
-	_, _ = c.in.Discard(c.in.Buffered())
+	c.in.Reset(wire{c})
 	c.say(sayReadyTLS())
 	if c.flush() != nil {
 		c.hangUp()
@@ -351,7 +351,6 @@ func (c *conn) startTLS(cfg *tls.Config) {
 		return
 	}
 	c.nc = t
-	c.in.Reset(wire{c})
 	c.tlsState = tlsName(t.ConnectionState())
 	c.greeted, c.helo = false, "" // RFC 3207 §4.2: back to the initial state
 	c.handOut("RSET")

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -182,7 +183,11 @@ func TestFactAFailedHandshakeEndsTheConnectionWithoutAWordInTheClear(t *testing.
 	c.want("220")
 	c.do("STARTTLS", "220 2.0.0")
 	_ = c.trySend("NOOP\r\nNOOP\r\nNOOP\r\n")
-	rest, _ := io.ReadAll(c.r)
+	_ = c.nc.SetReadDeadline(time.Now().Add(5 * time.Second))
+	rest, err := io.ReadAll(c.r)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the connection is still open")
+	}
 	if regexp.MustCompile(`\d{3}[ -]`).Match(rest) {
 		t.Errorf("after the failure it said %q", rest)
 	}
@@ -277,6 +282,57 @@ func TestABlockHoldsFromTheNextCommandOn(t *testing.T) {
 	f.campus.set(strictClient, policy.Blocked)
 	c.do("DATA", "554 5.7.1 127.0.0.2 is blocked")
 	c.wantClosed()
+}
+
+func TestAMessageInChunksMayBeAbandoned(t *testing.T) {
+	for _, word := range []string{"RSET", "EHLO again"} {
+		f := start(t, quick)
+		c := f.dial(t, strictClient, relayPort)
+		c.want("220")
+		c.do("EHLO x", "250")
+		c.transaction()
+		c.send("BDAT 12\r\nSubject: x\r\n" + word + "\r\n")
+		c.want("250 2.0.0 12 octets")
+		c.want("250 ")
+		c.do("BDAT 0 LAST", "503 5.5.1")
+		c.transaction()
+		c.do("DATA", "354")
+		c.do(".", "250 2.0.0 accepted as Q1")
+		if f.store.aborted != 1 {
+			t.Errorf("%s: %d aborted", word, f.store.aborted)
+		}
+	}
+}
+
+func TestEmptyChunksSpendTheIdleBudget(t *testing.T) {
+	f := start(t, Limits{Idle: 3, Refusal: time.Second})
+	c := f.dial(t, strictClient, relayPort)
+	c.want("220")
+	c.do("EHLO x", "250")
+	c.transaction()
+	c.send(strings.Repeat("BDAT 0\r\n", 5))
+	for range 3 {
+		c.want("250 2.0.0 0 octets")
+	}
+	c.want("421 4.7.0")
+	c.wantClosed()
+}
+
+func TestParametersThatGoSMTPRefusesAreCounted(t *testing.T) {
+	f := start(t, quick)
+	c := f.dial(t, strictClient, relayPort)
+	c.want("220")
+	c.do("EHLO x", "250")
+	for range 19 {
+		c.do("MAIL FROM:<a@example.edu> ENVID=+ZZ", "501 5.5.4")
+	}
+	c.send("MAIL FROM:<a@example.edu> RET=ALL\r\n")
+	c.want("501 5.5.4")
+	c.want("421 4.7.0")
+	c.wantClosed()
+	if !strings.Contains(f.log.String(), "reason=parameter") {
+		t.Error("not logged")
+	}
 }
 
 func TestARemovalHoldsFromTheNextCommandOn(t *testing.T) {

@@ -150,6 +150,7 @@ func (s *Server) turnAway(v policy.Verdict) (reply, bool) {
 func (g *gate) refuse(nc net.Conn, addr netip.Addr, r reply) {
 	s := g.srv
 	s.metrics.connections.WithLabelValues(g.port.String(), r.word).Inc()
+	s.tally.refused.Add(1)
 	s.logRefusal(addr, "greeting", r, nil)
 	select {
 	case g.turned <- struct{}{}:

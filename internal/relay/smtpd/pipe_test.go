@@ -3,6 +3,7 @@ package smtpd
 import (
 	"context"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -96,17 +97,33 @@ func TestABodyBelowTheMinimumRateIsCutOff(t *testing.T) {
 		c, _ := dial(strictClient)
 		c.begin()
 		began := time.Now()
-		for c.trySend("a\r\n") == nil {
-			pass(30 * time.Second)
-			if time.Since(began) > time.Hour {
-				t.Fatal("a drip is served for ever")
+		var drip sync.WaitGroup
+		drip.Go(func() {
+			for c.trySend("a\r\n") == nil {
+				pass(5 * time.Second)
 			}
-			if time.Since(began) > 3*time.Minute {
-				break
-			}
-		}
+		})
 		c.want("421 4.4.2")
+		if took := time.Since(began); took > 125*time.Second {
+			t.Errorf("it was served for %s", took)
+		}
 		c.wantClosed()
+		drip.Wait()
+	})
+}
+
+func TestAClientThatTakesNoRepliesIsHungUpOn(t *testing.T) {
+	inBubble(t, Limits{}, func(t *testing.T, f *fixture, dial func(string) (*client, *pipeEnd)) {
+		c, end := dial(strictClient)
+		c.want("220")
+		c.send("EHLO x\r\n")
+		pass(2 * time.Minute)
+		if err := c.trySend("NOOP\r\n"); err == nil {
+			t.Error("it is still served")
+		}
+		if n := end.writes.Load(); n != 2 { // the greeting, and one in vain
+			t.Errorf("%d writes", n)
+		}
 	})
 }
 

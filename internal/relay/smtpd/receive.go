@@ -190,6 +190,7 @@ func (c *conn) commit(size int64) {
 	took := time.Since(began)
 	m := c.srv.metrics
 	m.accepted.Inc()
+	c.srv.tally.accepted.Add(1)
 	m.acceptedBytes.Add(float64(size))
 	m.commitSeconds.Observe(took.Seconds())
 	c.idle, c.errs = 0, 0
@@ -212,6 +213,7 @@ func (c *conn) recordProof(ctx context.Context) {
 // note counts and logs a refusal, one line each.
 func (c *conn) note(r reply) {
 	c.srv.metrics.refusals.WithLabelValues(c.verb, r.word).Inc()
+	c.srv.tally.refused.Add(1)
 	var from *mail.Address
 	if c.tx != nil {
 		from = &c.tx.env.From

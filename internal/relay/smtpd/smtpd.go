@@ -190,6 +190,7 @@ type Server struct {
 	now        func() time.Time
 	log        *slog.Logger
 	metrics    *metrics
+	tally      tally
 	crowd      *crowd
 	buffers    buffers
 	loop       *smtp.Server // go-smtp: the command loop

@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"example.edu/gatepost/internal/demo"
+)
+
+func newDemo(o Options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "demo",
+		Short:   "Show everything on the loopback network, nothing to configure",
+		Long:    "Show everything on the loopback network: a register in a git repository, the\nrelay, and a next hop that shows what arrives. Nothing to configure, no root,\nno network; Ctrl-C ends it and leaves nothing behind.",
+		GroupID: groupRelay,
+		Args:    noArguments("to send a mail through the demo: gatepost demo send"),
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		err := demo.Run(cmd.Context(), demo.Options{Out: o.Stdout, Program: program()})
+		if errors.Is(err, demo.ErrNoGit) {
+			return hinted(err, "install git and try again; the register is a git repository")
+		}
+		return err
+	}
+	cmd.AddCommand(newDemoSend(o))
+	return cmd
+}
+
+func newDemoSend(o Options) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "send",
+		Short:   "Send one mail to the running demo, as a printer would, and show the dialog",
+		Example: "  gatepost demo send\n  gatepost demo send --from-ip 127.0.0.2\n  gatepost demo send --tls",
+		Args:    noArguments("the address to send from: gatepost demo send --from-ip 127.0.0.2"),
+	}
+	from := cmd.Flags().String("from-ip", "127.0.0.1", "the `ADDRESS` to connect from")
+	secure := cmd.Flags().Bool("tls", false, "use port 587's behaviour: STARTTLS")
+	server := cmd.Flags().String("server", "", "the relay's `HOST:PORT`; the demo's by default")
+	subject := cmd.Flags().String("subject", "Scan from the demo", "the mail's `SUBJECT`")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		addr, err := netip.ParseAddr(*from)
+		if err != nil {
+			return fail(quote(*from)+" is no IP address", "for example: gatepost demo send --from-ip 127.0.0.2")
+		}
+		if strings.ContainsAny(*subject, "\r\n") {
+			return fail("a subject is one line", "leave the line break out")
+		}
+		standard := demo.RelayAddr
+		if *secure {
+			standard = demo.SubmissionAddr
+		}
+		accepted, err := demo.Send(cmd.Context(), o.Stdout, demo.Mail{
+			Server: cmp.Or(*server, standard), From: addr, StartTLS: *secure, Subject: *subject,
+		})
+		switch {
+		case err != nil:
+			return hinted(err, "is the demo running? make demo, in another terminal")
+		case !accepted:
+			return errProblems
+		}
+		return nil
+	}
+	return cmd
+}
+
+// program is how this program was started, in a form that works from the same
+// folder.
+func program() string {
+	self, err := os.Executable()
+	if err != nil {
+		return "gatepost"
+	}
+	wd, err := os.Getwd()
+	if err != nil {
+		return self
+	}
+	if rel, err := filepath.Rel(wd, self); err == nil && !strings.HasPrefix(rel, "..") {
+		return rel
+	}
+	return self
+}

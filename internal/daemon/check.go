@@ -1,0 +1,47 @@
+package daemon
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+
+	"example.edu/gatepost/internal/config"
+)
+
+// Check reads the configuration and the files that it names, as Run would, and
+// says what it found: on stdout what would be in force, on stderr what is
+// wrong. It returns the exit code: 0 fine, 1 problems found, 2 unreadable.
+func Check(path string, stdout, stderr io.Writer) int {
+	c, err := config.LoadRelay(path)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		if _, ok := err.(*config.Error); ok {
+			return 1
+		}
+		return 2
+	}
+	code := 0
+	for _, w := range c.Warnings {
+		fmt.Fprintf(stderr, "%s (warning)\n  hint: %s\n", w, w.Hint)
+	}
+	if c.TLS.Enabled() {
+		if err := (&certificates{notAfter: newNotAfter(nil)}).load(c.TLS); err != nil {
+			fmt.Fprintf(stderr, "%v\n  hint: the relay would not start; the key must belong to the first certificate of the chain\n", err)
+			code = 1
+		}
+	}
+	if c.Register.TokenFile != "" {
+		if _, err := readToken(c.Register.TokenFile); err != nil {
+			fmt.Fprintf(stderr, "%v\n  hint: the relay would start, and go on with the register that it has\n", err)
+			code = 1
+		}
+	}
+	for _, field := range c.LogValue().Group() {
+		if field.Value.Kind() == slog.KindString {
+			fmt.Fprintf(stdout, "%-28s %q\n", field.Key, field.Value.String())
+			continue
+		}
+		fmt.Fprintf(stdout, "%-28s %v\n", field.Key, field.Value.Any())
+	}
+	return code
+}

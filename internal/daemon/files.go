@@ -1,0 +1,178 @@
+package daemon
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/status"
+	"example.edu/gatepost/internal/watch"
+)
+
+// How files are watched.
+const (
+	filesQuiet = 300 * time.Millisecond // after a change, before it is looked at
+	filesPoll  = time.Minute            // for what the system does not tell
+)
+
+// settings is the configuration as far as it may change while the relay runs.
+type settings struct {
+	file    string
+	current atomic.Pointer[config.Relay]
+	told    atomic.Pointer[status.Config] // how the file stood when it was read last
+}
+
+func newSettings(file string, c *config.Relay) *settings {
+	s := &settings{file: file}
+	s.current.Store(c)
+	s.told.Store(&status.Config{File: file})
+	return s
+}
+
+func (s *settings) report() status.Config { return *s.told.Load() }
+
+// token reads the forge's token anew for each fetch; "" without one.
+func (s *settings) token(context.Context) (string, error) {
+	path := s.current.Load().Register.TokenFile
+	if path == "" {
+		return "", nil
+	}
+	return readToken(path)
+}
+
+// certificates holds the certificate in force.
+type certificates struct {
+	current  atomic.Pointer[tls.Certificate]
+	failure  atomic.Pointer[string] // of the last load; "" if it was good
+	notAfter prometheus.Gauge
+}
+
+// loadCertificates reads the certificate for the first time.
+func loadCertificates(t config.TLS, reg prometheus.Registerer) (*certificates, error) {
+	c := &certificates{notAfter: newNotAfter(reg)}
+	return c, c.load(t)
+}
+
+// load replaces the certificate, or keeps the old one and says why.
+func (c *certificates) load(t config.TLS) error {
+	cert, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	c.failure.Store(&text)
+	if err != nil {
+		return fmt.Errorf("loading the certificate %s with the key %s: %w", t.Certificate, t.Key, err)
+	}
+	c.current.Store(&cert)
+	c.notAfter.Set(float64(cert.Leaf.NotAfter.Unix()))
+	return nil
+}
+
+func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if cert := c.current.Load(); cert != nil {
+		return cert, nil
+	}
+	return nil, errors.New("daemon: no certificate")
+}
+
+func (c *certificates) report() *status.Certificate {
+	return &status.Certificate{NotAfter: c.current.Load().Leaf.NotAfter, Error: *c.failure.Load()}
+}
+
+// watchFiles has changes of the configuration and of the certificate taken up.
+func (r *relay) watchFiles(c *config.Relay, s *steps) error {
+	configuration, err := watch.New([]string{r.conf.file})
+	if err != nil {
+		return err
+	}
+	// The files that the configuration names may change with it, so the watch
+	// of certificates begins anew with each configuration.
+	renewed := make(chan struct{}, 1)
+	s.start("configuration watch", func(ctx context.Context) error {
+		return configuration.Run(ctx, filesQuiet, filesPoll, func() {
+			r.reload()
+			select {
+			case renewed <- struct{}{}:
+			default:
+			}
+		})
+	})
+	if r.certs == nil {
+		return nil
+	}
+	s.start("certificate watch", func(ctx context.Context) error {
+		for ctx.Err() == nil {
+			r.watchCertificates(ctx, renewed)
+		}
+		return nil
+	})
+	return nil
+}
+
+// watchCertificates reloads the certificate when its files change, until the
+// configuration may name others.
+func (r *relay) watchCertificates(ctx context.Context, renewed <-chan struct{}) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t := r.conf.current.Load().TLS
+	w, err := watch.New([]string{t.Certificate, t.Key})
+	if err != nil {
+		r.log.Error("certificates are not watched", "event", "tls.failed", "err", err)
+		<-ctx.Done()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.reloadCertificate(t) // what changed before the watch began
+		_ = w.Run(ctx, filesQuiet, filesPoll, func() { r.reloadCertificate(t) })
+	}()
+	select {
+	case <-ctx.Done():
+	case <-renewed:
+		cancel()
+	}
+	<-done
+}
+
+func (r *relay) reloadCertificate(t config.TLS) {
+	before := r.certs.current.Load()
+	if err := r.certs.load(t); err != nil {
+		r.log.Error("the certificate before stays in use", "event", "tls.failed", "err", err)
+		return
+	}
+	if now := r.certs.current.Load(); before == nil || !before.Leaf.Equal(now.Leaf) {
+		r.log.Info("certificate loaded", "event", "tls.loaded", "notAfter", now.Leaf.NotAfter)
+	}
+}
+
+// reload takes up what may change while the relay runs: first everything that
+// can fail, then one store that cannot.
+func (r *relay) reload() {
+	next, err := config.LoadRelay(r.conf.file)
+	if err != nil {
+		r.log.Error("the configuration before stays in force", "event", "config.failed", "err", err)
+		r.conf.told.Store(&status.Config{File: r.conf.file, Error: err.Error()})
+		return
+	}
+	old := r.conf.current.Load()
+	applied, restart := config.Live(old, next)
+	if len(applied) > 0 {
+		effective := *old // what needs a restart stays as it is
+		effective.Register.TokenFile = next.Register.TokenFile
+		if r.certs != nil && next.TLS.Enabled() {
+			effective.TLS = next.TLS
+		}
+		r.conf.current.Store(&effective)
+		r.register.Wake()
+	}
+	r.conf.told.Store(&status.Config{File: r.conf.file, NeedRestart: restart})
+	r.log.Info("configuration read again", "event", "config.loaded", "applied", applied, "needRestart", restart)
+}

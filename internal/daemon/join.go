@@ -1,0 +1,170 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/register/confirm"
+	"example.edu/gatepost/internal/register/gitsync"
+	"example.edu/gatepost/internal/register/policy"
+	"example.edu/gatepost/internal/register/reconcile"
+	"example.edu/gatepost/internal/relay/queue"
+	"example.edu/gatepost/internal/relay/smtpd"
+	"example.edu/gatepost/internal/relay/spool"
+)
+
+// lookup is the register's answer for one client.
+func (r *relay) lookup(addr netip.Addr, now time.Time) policy.Verdict {
+	return r.live.Load().Lookup(addr, now)
+}
+
+// held says why queued mail must wait: its client is blocked now.
+func (r *relay) held(e *spool.Entry) string {
+	if !e.Envelope.Client.IsValid() {
+		return "" // the relay's own
+	}
+	v := r.lookup(e.Envelope.Client, time.Now())
+	if v.Standing != policy.Blocked {
+		return ""
+	}
+	return fmt.Sprintf("%s is blocked: %s", e.Envelope.Client, v.Block.Reason)
+}
+
+// recheckHolds has the queue ask held again when the register changes, and
+// each minute, as blocks begin and end by the clock.
+func (r *relay) recheckHolds(ctx context.Context) error {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		changed := r.live.Changed()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-tick.C:
+		}
+		r.queue.Recheck()
+	}
+}
+
+// A store is where smtpd's messages go: into the spool, and from there to the
+// queue without a detour.
+type store struct {
+	spool *spool.Spool
+	queue *queue.Queue
+}
+
+var _ smtpd.Store = store{}
+
+func (s store) Create(ctx context.Context, env mail.Envelope) (smtpd.Message, error) {
+	w, err := s.spool.Create(ctx, env)
+	if err != nil {
+		return nil, full(err)
+	}
+	return message{w, s.queue}, nil
+}
+
+type message struct {
+	w     *spool.Writer
+	queue *queue.Queue
+}
+
+func (m message) Write(p []byte) (int, error) {
+	n, err := m.w.Write(p)
+	return n, full(err)
+}
+
+func (m message) Commit(ctx context.Context) (string, error) {
+	e, err := m.w.Commit(ctx)
+	if err != nil {
+		return "", full(err)
+	}
+	m.queue.Accept(e)
+	return string(e.ID), nil
+}
+
+func (m message) Abort() { m.w.Abort() }
+
+// full translates the spool's word for a full disk into smtpd's.
+func full(err error) error {
+	if errors.Is(err, spool.ErrFull) {
+		return fmt.Errorf("%w: %w", smtpd.ErrFull, err)
+	}
+	return err
+}
+
+// A ledger remembers which confirmations were sent: keys of the spool, so that
+// a key and its message are one step.
+type ledger struct{ spool *spool.Spool }
+
+var _ confirm.Ledger = ledger{}
+
+func (l ledger) Confirmed(key string) (bool, error) { return l.spool.HasKey(key) }
+func (l ledger) Mark(keys ...string) error          { return l.spool.MarkKeys(keys...) }
+func (l ledger) Forget(keys ...string) error        { return l.spool.DropKeys(keys...) }
+
+// An outbox sends the relay's own mail.
+type outbox struct {
+	spool *spool.Spool
+	queue *queue.Queue
+}
+
+var _ confirm.Outbox = outbox{}
+
+// Send stores a message under a key; it does nothing if the key was used.
+func (o outbox) Send(ctx context.Context, key string, env mail.Envelope, body []byte) error {
+	e, err := o.spool.Store(ctx, env, body, spool.WithKey(key))
+	switch {
+	case errors.Is(err, spool.ErrDuplicate):
+		return nil
+	case err != nil:
+		return err
+	}
+	o.queue.Accept(e)
+	return nil
+}
+
+// accepted is called after a commit is in force.
+func (r *relay) accepted(ctx context.Context, a reconcile.Accepted) error {
+	return r.confirm.Accepted(ctx, confirm.Event{Snapshot: a.Snapshot, Previous: a.Previous, First: a.First, Rewound: a.Rewound})
+}
+
+// recheckConfirmations looks each hour for confirmations that have become due
+// by the clock: a block that ended.
+func (r *relay) recheckConfirmations(ctx context.Context) error {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if r.register.State().Unannounced {
+			continue // reconcile is at it
+		}
+		if err := r.confirm.Accepted(ctx, confirm.Event{Snapshot: r.live.Load()}); err != nil && ctx.Err() == nil {
+			r.log.Error("confirmations are late", "event", "confirm.failed", "err", err)
+		}
+	}
+}
+
+// provenance tells how a registration came into the register.
+func (r *relay) provenance(ctx context.Context, path string) (confirm.Provenance, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	head, err := gitsync.ParseHash(r.live.Load().Commit())
+	if err != nil {
+		return confirm.Provenance{}, err
+	}
+	revisions, err := r.source.History(ctx, head, path)
+	if err != nil || len(revisions) == 0 {
+		return confirm.Provenance{}, err
+	}
+	v := revisions[0]
+	return confirm.Provenance{Commit: v.Commit.String(), Request: v.Request, Branch: v.Branch, MergedBy: v.MergedBy, At: v.Time}, nil
+}

@@ -1,0 +1,103 @@
+package daemon
+
+import (
+	"net/netip"
+	"time"
+
+	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/register/policy"
+	"example.edu/gatepost/internal/register/reconcile"
+	"example.edu/gatepost/internal/relay/queue"
+	"example.edu/gatepost/internal/status"
+)
+
+// newStatus joins the read model to the parts that it reads.
+func (r *relay) newStatus(c *config.Relay) *status.Server {
+	sources := status.Sources{
+		Register: func() status.Register { return r.registerReport(c) },
+		Queue:    func() status.Queue { return queueReport(r.queue.Stats()) },
+		Relay: func() status.Relay {
+			n := r.server.Counts()
+			return status.Relay{Sessions: n.Sessions, Accepted: n.Accepted, Refused: n.Refused}
+		},
+		Drift:  r.drift,
+		Config: r.conf.report,
+		Spool:  r.spool.Accepting,
+	}
+	if r.certs != nil {
+		sources.Certificate = r.certs.report
+	}
+	return status.New(status.Options{
+		Host:     c.Hostname,
+		Version:  version(),
+		Started:  r.started,
+		Sources:  sources,
+		Gatherer: r.registry,
+	})
+}
+
+// conditions translates reconcile's words.
+var conditions = map[reconcile.Condition]string{
+	reconcile.Following: status.Following,
+	reconcile.Frozen:    status.Frozen,
+	reconcile.Held:      status.Held,
+}
+
+func (r *relay) registerReport(c *config.Relay) status.Register {
+	s := r.register.State()
+	out := status.Register{
+		Repository:  c.Register.Repository,
+		Branch:      c.Register.Branch,
+		Commit:      s.Accepted,
+		AcceptedAt:  s.AcceptedAt,
+		LastContact: s.ContactAt,
+		Newest:      s.Newest,
+		Error:       s.Error,
+		Condition:   conditions[s.Condition],
+		Reason:      s.Why,
+		Command:     s.Command,
+		Addresses:   s.Addresses,
+		Live:        countLive(r.live.Load(), time.Now()),
+		Dropped:     s.Dropped,
+		Problems:    s.Problems,
+		Unconfirmed: s.Unannounced,
+	}
+	for _, sub := range s.Substituted {
+		out.Substituted = append(out.Substituted, status.Substitution{File: sub.Path, Commit: sub.From})
+	}
+	return out
+}
+
+// countLive is how many addresses may send at now.
+func countLive(s *policy.Snapshot, now time.Time) (n int) {
+	for addr := range s.All() {
+		if s.Lookup(addr, now).Standing == policy.Registered {
+			n++
+		}
+	}
+	return n
+}
+
+func queueReport(s queue.Stats) status.Queue {
+	out := status.Queue{Entries: s.Entries, Depth: s.Jobs, Oldest: s.Oldest, Loading: s.Loading}
+	for _, d := range s.Destinations {
+		out.Destinations = append(out.Destinations, status.Destination{Name: d.Name, Entries: d.Jobs, Failures: d.Failures, BlockedUntil: d.BlockedUntil})
+	}
+	return out
+}
+
+// drift lists the blocks that are in force here and not in the register.
+func (r *relay) drift() (out []status.Drift) {
+	for _, b := range r.live.Load().LocalBlocks() {
+		out = append(out, status.Drift{Prefix: prefixText(b.Prefix), Reason: b.Reason, Since: b.Since, Until: b.Until})
+	}
+	return out
+}
+
+// prefixText writes a prefix of one address as that address.
+func prefixText(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}

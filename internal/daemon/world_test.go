@@ -1,0 +1,379 @@
+package daemon_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/cgi"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.edu/gatepost/internal/daemon"
+)
+
+// TestMain lets the test binary be the daemon, so that it can be killed.
+func TestMain(m *testing.M) {
+	config := os.Getenv("GATEPOST_TEST_DAEMON")
+	if config == "" {
+		os.Exit(m.Run())
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := daemon.Run(ctx, daemon.Options{ConfigFile: config, Logger: log}); err != nil {
+		fmt.Fprintln(os.Stderr, "daemon:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// needs skips the test by name when a program is missing; in CI, where
+// .ci/run installs them all, it fails instead.
+func needs(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			if os.Getenv("GATEPOST_NO_SKIP") != "" {
+				t.Fatalf("%s is not installed", p)
+			}
+			t.Skipf("%s is not installed", p)
+		}
+	}
+}
+
+// A world is a university in a temporary folder: a register behind
+// git http-backend, a relay daemon in a process of its own, and a next hop.
+type world struct {
+	t          *testing.T
+	dir        string
+	checkout   string // where a department works
+	remote     string // the bare repository behind git http-backend
+	registerAt string // what the relay's configuration names
+	gitHost    *httptest.Server
+	hop        *hop
+	relay      string // host:port, port-25 behaviour
+	submission string // host:port, port-587 behaviour
+	status     string // host:port
+	config     string
+	extra      string // more configuration, CUE
+	proc       *exec.Cmd
+	log        *lockedBuffer
+}
+
+// newWorld makes the register and starts its host and the next hop; the relay
+// is started by start.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	needs(t, "git")
+	w := &world{t: t, dir: t.TempDir(), hop: newHop(t), log: &lockedBuffer{}}
+	w.checkout = filepath.Join(w.dir, "checkout")
+	w.remote = filepath.Join(w.dir, "git", "register.git")
+	w.relay, w.submission, w.status = freeAddr(t), freeAddr(t), freeAddr(t)
+
+	w.write("registrations/campus/campus.cue", `
+campus: ["127.0.0.0/8"]
+networks: "127.0.0.0/16": {department: "lab", use: "static"}
+departments: lab: {name: "Laboratory", speakers: [{github: "octocat", id: 583231}], contactDomains: ["lab.example"]}
+`)
+	w.register("lab", "printer", "127.0.0.1")
+	w.git(w.dir, "init", "-q", "--bare", "-b", "main", w.remote)
+	w.git(w.remote, "config", "http.receivepack", "true")
+	w.git(w.checkout, "init", "-q", "-b", "main")
+	w.git(w.checkout, "config", "user.name", "Postmaster")
+	w.git(w.checkout, "config", "user.email", "postmaster@lab.example")
+	w.git(w.checkout, "config", "commit.gpgSign", "false")
+	w.hostGit()
+	w.git(w.checkout, "remote", "add", "origin", w.registerAt)
+	w.commit("A register with one printer")
+	w.git(w.checkout, "push", "-q", "origin", "main")
+	w.certificate()
+	t.Cleanup(func() {
+		w.stop()
+		if t.Failed() {
+			t.Logf("the daemon's log:\n%s", w.log.tail(60))
+		}
+	})
+	return w
+}
+
+// hostGit serves the repository by smart HTTP with git's own http-backend.
+func (w *world) hostGit() {
+	w.t.Helper()
+	path, err := exec.LookPath("git")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.gitHost = httptest.NewServer(&cgi.Handler{
+		Path: path,
+		Args: []string{"http-backend"},
+		Env:  []string{"GIT_PROJECT_ROOT=" + filepath.Join(w.dir, "git"), "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=postmaster"},
+	})
+	w.t.Cleanup(w.gitHost.Close)
+	w.registerAt = w.gitHost.URL + "/register.git"
+}
+
+// write puts a file into the checkout.
+func (w *world) write(name, text string) {
+	w.t.Helper()
+	name = filepath.Join(w.checkout, name)
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// register writes a registration of one address.
+func (w *world) register(department, name, ip string) {
+	w.t.Helper()
+	w.write("registrations/"+department+"/"+name+".cue", fmt.Sprintf(`
+department: %q
+contact: {name: "Lab IT", email: "it@lab.example"}
+purpose:   "Scan to mail."
+whyNoAuth: "No SMTP AUTH in the firmware."
+hosts: [{ip: %q, name: "%s.lab.example", kind: "printer"}]
+volume: {perHour: 100000, perDay: 1000000}
+expires: %q
+accept: {policies: true, notBulk: true, notWorkstation: true, noMailServer: true}
+`, department, ip, name, time.Now().AddDate(1, 0, 0).Format(time.DateOnly)))
+}
+
+// git runs the git command line.
+func (w *world) git(dir string, args ...string) string {
+	w.t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(w.t.Context(), "git", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_TERMINAL_PROMPT=0")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		w.t.Fatalf("git %v: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// commit commits everything in the checkout.
+func (w *world) commit(subject string) string {
+	w.t.Helper()
+	w.git(w.checkout, "add", "-A")
+	w.git(w.checkout, "commit", "-q", "-m", subject)
+	return w.git(w.checkout, "rev-parse", "HEAD")
+}
+
+// merge brings a change in as a forge does: a branch, a merge, a push.
+func (w *world) merge(branch string, number int, change func()) string {
+	w.t.Helper()
+	w.git(w.checkout, "switch", "-q", "-c", branch)
+	change()
+	w.commit("Change of " + branch)
+	w.git(w.checkout, "switch", "-q", "main")
+	w.git(w.checkout, "merge", "-q", "--no-ff", "-m", fmt.Sprintf("Merge pull request #%d from lab/%s", number, branch), branch)
+	w.git(w.checkout, "push", "-q", "origin", "main")
+	return w.git(w.checkout, "rev-parse", "HEAD")
+}
+
+// certificate makes a self-signed certificate for the relay.
+func (w *world) certificate() {
+	w.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()),
+		Subject:      pkix.Name{CommonName: "relay.lab.example"},
+		DNSNames:     []string{"relay.lab.example", "localhost"},
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(24 * time.Hour),
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{
+		"cert.pem": {Type: "CERTIFICATE", Bytes: cert},
+		"key.pem":  {Type: "PRIVATE KEY", Bytes: der},
+	} {
+		if err := os.WriteFile(filepath.Join(w.dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// configure writes the relay's configuration.
+func (w *world) configure() {
+	w.t.Helper()
+	w.config = filepath.Join(w.dir, "relay.cue")
+	text := fmt.Sprintf(`
+hostname:   "relay.lab.example"
+postmaster: "postmaster@lab.example"
+portal:     "https://relay.lab.example"
+listen: {relay: [%q], submission: [%q], http: %q, socket: %q}
+tls: {certificate: %q, key: %q}
+register: {repository: %q, branch: "main", poll: "1s"}
+state: %q
+deliver: smarthosts: [%q]
+confirm: true
+%s
+`, w.relay, w.submission, w.status, filepath.Join(w.dir, "relay.sock"),
+		filepath.Join(w.dir, "cert.pem"), filepath.Join(w.dir, "key.pem"),
+		w.registerAt, filepath.Join(w.dir, "state"), w.hop.addr, w.extra)
+	if err := os.WriteFile(w.config, []byte(text), 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// start runs the daemon in a process of its own and waits until it is ready.
+func (w *world) start() {
+	w.t.Helper()
+	w.configure()
+	w.launch()
+	w.waitReady()
+}
+
+func (w *world) launch() {
+	w.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.proc = exec.Command(self)
+	w.proc.Env = append(os.Environ(), "GATEPOST_TEST_DAEMON="+w.config)
+	w.proc.Stderr = w.log
+	w.proc.Stdout = w.log
+	if err := w.proc.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// waitReady waits until the relay says that it takes mail.
+func (w *world) waitReady() {
+	w.t.Helper()
+	w.eventually("the relay is ready", func() bool {
+		resp, err := http.Get("http://" + w.status + "/readyz")
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+// kill ends the daemon as a power cut would end the process.
+func (w *world) kill() {
+	w.t.Helper()
+	if err := w.proc.Process.Kill(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.proc.Wait()
+	w.proc = nil
+}
+
+// stop ends the daemon politely; it must end by itself and without an error.
+func (w *world) stop() {
+	if w.proc == nil {
+		return
+	}
+	w.proc.Process.Signal(syscall.SIGTERM)
+	done := make(chan error, 1)
+	go func() { done <- w.proc.Wait() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			w.t.Errorf("the daemon ended with %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		w.proc.Process.Signal(syscall.SIGQUIT) // its goroutines into the log
+		<-done
+		w.t.Error("the daemon did not end within 30 s of SIGTERM")
+	}
+	w.proc = nil
+}
+
+// eventually polls a condition of another process, which sends no signal.
+func (w *world) eventually(what string, cond func() bool) {
+	w.t.Helper()
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			w.t.Fatalf("not within 30 s: %s", what)
+		}
+	}
+}
+
+// get reads a page of the relay's status server.
+func (w *world) get(path string) string {
+	w.t.Helper()
+	resp, err := http.Get("http://" + w.status + path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(body)
+}
+
+// freeAddr finds a port that was free a moment ago.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// lockedBuffer collects a process's output.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) tail(lines int) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := strings.Split(b.buf.String(), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}

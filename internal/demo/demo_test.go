@@ -1,0 +1,134 @@
+package demo_test
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.edu/gatepost/internal/demo"
+)
+
+// screen is what the visitor sees.
+type screen struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.Write(p)
+}
+
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.String()
+}
+
+// await waits until the visitor can read text.
+func (s *screen) await(t *testing.T, text string) {
+	t.Helper()
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !strings.Contains(s.String(), text) {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("%q was not to be seen within 30 s in:\n%s", text, s)
+		}
+	}
+}
+
+func free(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// TestVisitor does what the demo tells its visitor to do, word for word.
+func TestVisitor(t *testing.T) {
+	for _, program := range []string{"git", "sh"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%s is not installed", program)
+		}
+	}
+	var out screen
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	o := demo.Options{Out: &out, Program: "gatepost", Relay: free(t), Submission: free(t), Status: free(t)}
+	ended := make(chan error, 1)
+	go func() { ended <- demo.Run(ctx, o) }()
+	out.await(t, "Try these")
+	dir := regexp.MustCompile(`Everything is in (\S+);`).FindStringSubmatch(out.String())[1]
+	if lines := strings.Count(out.String(), "\n"); lines > 11 {
+		t.Errorf("the welcome has %d lines; ten can be read", lines)
+	}
+
+	send := func(server, from, subject string, secure bool) (bool, string) {
+		t.Helper()
+		var dialog bytes.Buffer
+		ok, err := demo.Send(t.Context(), &dialog, demo.Mail{Server: server, From: netip.MustParseAddr(from), StartTLS: secure, Subject: subject})
+		if err != nil {
+			t.Fatalf("%v\n%s", err, &dialog)
+		}
+		return ok, dialog.String()
+	}
+
+	// A relay that just started may still say "try again" (421): no register yet.
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		ok, dialog := send(o.Relay, "127.0.0.1", "first", false)
+		if ok {
+			break
+		}
+		if !strings.Contains(dialog, "421") || time.Now().After(deadline) {
+			t.Fatalf("the registered address was refused:\n%s", dialog)
+		}
+	}
+	out.await(t, `arrived: "first"`)
+
+	if ok, dialog := send(o.Submission, "127.0.0.1", "with TLS", true); !ok || !strings.Contains(dialog, "TLS 1.3") {
+		t.Errorf("port 587:\n%s", dialog)
+	}
+	out.await(t, `arrived: "with TLS"`)
+
+	if ok, dialog := send(o.Relay, "127.0.0.2", "too early", false); ok || !strings.Contains(dialog, "127.0.0.2 is not registered") {
+		t.Errorf("an unregistered address:\n%s", dialog)
+	}
+
+	commands := regexp.MustCompile(`(?s)3\. (\(.*? scanner\))`).FindStringSubmatch(out.String())
+	if commands == nil {
+		t.Fatalf("no third command in:\n%s", &out)
+	}
+	if text, err := exec.CommandContext(t.Context(), "sh", "-c", commands[1]).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	out.await(t, "to <it@demo.example>")
+	if ok, dialog := send(o.Relay, "127.0.0.2", "at last", false); !ok {
+		t.Errorf("a registered address was refused:\n%s", dialog)
+	}
+	out.await(t, `arrived: "at last"`)
+
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("the demo ended with %v", err)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the demo left %s behind (%v)", dir, err)
+	}
+}
