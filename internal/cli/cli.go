@@ -77,7 +77,7 @@ Exit codes: 0 fine, 1 problems found, 2 usage or I/O.`,
 	root.AddCommand(
 		newCheck(o), newPlan(o), newFmt(o), newWhy(o),
 		newStatus(o), newQueue(o), newAccept(o),
-		newVersion(o),
+		newDemo(o), newVersion(o),
 	)
 	return root
 }
