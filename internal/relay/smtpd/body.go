@@ -11,6 +11,7 @@ import (
 // not known, so the connection is closed.
 var (
 	errBareLF   = errors.New("bare LF")
+	errLFDot    = errors.New("lone dot beside a bare LF") // only with fix; without, it is a bare LF
 	errBareCR   = errors.New("bare CR")
 	errNUL      = errors.New("NUL")
 	errLongLine = errors.New("line too long")
@@ -108,7 +109,7 @@ func (b *bodyReader) split(w []byte) (k int, eol bool, err error) {
 		return len(w), true, nil
 	case b.dots && !b.mid && len(text) == 1 && text[0] == '.': // perhaps the end
 		if b.prevLF && len(w) > 1 { // LF.CR, and whatever comes next is wrong
-			return 0, false, errBareLF
+			return 0, false, errLFDot
 		}
 		return 0, false, nil
 	}
@@ -146,7 +147,7 @@ func (b *bodyReader) dotLine(w []byte, crlf bool) ([]byte, bool, error) {
 	case crlf && !b.prevLF:
 	case !crlf && b.lfEnd && !b.hasCRLF && b.in.Buffered() == len(w):
 	default:
-		return nil, false, errBareLF
+		return nil, false, errLFDot
 	}
 	_, _ = b.in.Discard(len(w))
 	return nil, false, io.EOF

@@ -56,16 +56,16 @@ func TestBodyEndsOnlyAtCRLFDotCRLF(t *testing.T) {
 		{name: `\r\n.\0\r\n`, in: "a\r\n.\x00\r\nb\r\n.\r\n", err: errNUL},
 		{name: `\r\r\n.\r\n`, in: "a\r\r\n.\r\nb\r\n.\r\n", err: errBareCR},
 
-		{name: "fix turns LF into CRLF", fix: true, in: "a\nb\r\n..c\n.\r\n", err: errBareLF},
+		{name: "fix turns LF into CRLF", fix: true, in: "a\nb\r\n..c\n.\r\n", err: errLFDot},
 		{name: "fix ends at CRLF.CRLF", fix: true, in: "a\nb\n..c\r\n.\r\n", want: "a\r\nb\r\n.c\r\n"},
-		{name: "fix, LF.LF", fix: true, in: "a\n.\n", err: errBareLF},
-		{name: "fix, LF.CRLF", fix: true, in: "a\n.\r\n", err: errBareLF},
-		{name: "fix, CRLF.LF", fix: true, in: "a\r\n.\n", err: errBareLF},
+		{name: "fix, LF.LF", fix: true, in: "a\n.\n", err: errLFDot},
+		{name: "fix, LF.CRLF", fix: true, in: "a\n.\r\n", err: errLFDot},
+		{name: "fix, CRLF.LF", fix: true, in: "a\r\n.\n", err: errLFDot},
 		{name: "fix, bare CR", fix: true, in: "a\rb\n.\r\n", err: errBareCR},
 		{name: "LF only, LF.LF", fix: true, lfEnd: true, in: "a\n.\n", want: "a\r\n"},
-		{name: "LF only, but more behind", fix: true, lfEnd: true, in: "a\n.\nMAIL", err: errBareLF},
-		{name: `fix, \n.\r`, fix: true, in: "a\n.\r", err: errBareLF},
-		{name: "LF only, but a CRLF before", fix: true, lfEnd: true, in: "a\r\nb\n.\n", err: errBareLF},
+		{name: "LF only, but more behind", fix: true, lfEnd: true, in: "a\n.\nMAIL", err: errLFDot},
+		{name: `fix, \n.\r`, fix: true, in: "a\n.\r", err: errLFDot},
+		{name: "LF only, but a CRLF before", fix: true, lfEnd: true, in: "a\r\nb\n.\n", err: errLFDot},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			in := bufio.NewReader(strings.NewReader(tt.in))

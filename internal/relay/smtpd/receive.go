@@ -77,6 +77,8 @@ func (c *conn) lastWordsFor(err error, half bool) {
 	switch {
 	case errors.Is(err, errBareLF):
 		c.fail(c.srv.sayBareLF(c.addr))
+	case errors.Is(err, errLFDot):
+		c.fail(sayLFDot(c.addr))
 	case errors.Is(err, errBareCR), errors.Is(err, os.ErrDeadlineExceeded) && half:
 		c.fail(sayBareCR())
 	case errors.Is(err, errNUL):

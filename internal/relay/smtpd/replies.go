@@ -254,7 +254,7 @@ func sayNeedUTF8() reply {
 	return reply{mail.CodeBadMailbox, mail.Enhanced{5, 6, 7}, "the address is not ASCII, which needs SMTPUTF8 on the MAIL command", "address", nil}
 }
 func sayTooManyRecipients(most int) reply {
-	return reply{mail.CodeNoStorage, mail.Enhanced{4, 5, 3}, fmt.Sprintf("more than %d recipients; send the rest as another message", most), "recipients", nil}
+	return reply{mail.CodeNoStorage, mail.Enhanced{4, 5, 3}, fmt.Sprintf("more recipients than %d; send the rest as another message", most), "recipients", nil}
 }
 
 // TLS.
@@ -278,6 +278,10 @@ func (s *Server) sayBareLF(addr netip.Addr) reply {
 	return reply{mail.CodeRefused, mail.Enhanced{5, 6, 0},
 		fmt.Sprintf("the message holds a bare LF; lines and the final dot must end in CRLF. If %s cannot do so, its registration can say device: {bareLF: \"fix\"}; %s",
 			addr, s.link("change it", addr)), "line-end", nil}
+}
+func sayLFDot(addr netip.Addr) reply {
+	return reply{mail.CodeRefused, mail.Enhanced{5, 6, 0},
+		fmt.Sprintf("a line of the message is a lone dot beside a bare LF; bare LF is allowed to %s, but not there: end the message in <CRLF>.<CRLF>, and double a dot that begins a line", addr), "line-end", nil}
 }
 func sayBareCR() reply {
 	return reply{mail.CodeRefused, mail.Enhanced{5, 6, 0}, "the message holds a bare CR; lines must end in CRLF, and the message in <CRLF>.<CRLF>", "line-end", nil}

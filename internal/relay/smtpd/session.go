@@ -84,7 +84,10 @@ func (s *session) Rcpt(_ string, o *smtp.RcptOptions) error {
 	if c.tx == nil {
 		return s.refuse(sayMailFirst())
 	}
-	if len(c.tx.env.To) >= s.srv.limits.MaxRecipients || c.tx.token != "" {
+	if c.tx.token != "" { // a proof goes to nobody else
+		return s.refuse(sayTooManyRecipients(1))
+	}
+	if len(c.tx.env.To) >= s.srv.limits.MaxRecipients {
 		return s.refuse(sayTooManyRecipients(s.srv.limits.MaxRecipients))
 	}
 	if r := s.srv.standingReply(c.standing()); r != nil {
