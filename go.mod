@@ -3,22 +3,21 @@ module example.edu/gatepost
 go 1.26.0
 
 require (
-	cuelang.org/go v0.17.1
-	github.com/cockroachdb/pebble/v2 v2.1.7
-	github.com/emersion/go-smtp v0.25.1
-	github.com/fsnotify/fsnotify v1.10.1
-	github.com/gaissmai/bart v0.30.0
-	github.com/go-git/go-billy/v5 v5.9.2
-	github.com/go-git/go-git/v5 v5.19.3
-	github.com/miekg/dns v1.1.73
-	github.com/prometheus/client_golang v1.25.0
-	github.com/rogpeppe/go-internal v1.16.0
-	github.com/spf13/cobra v1.10.2
-	golang.org/x/net v0.59.0
-	golang.org/x/sync v0.23.0
-	golang.org/x/sys v0.48.0
-	golang.org/x/term v0.46.0
-	golang.org/x/time v0.16.0
+	cuelang.org/go v0.17.1 // the language of the register and of the configuration: types and constraints that a site can narrow
+	github.com/cockroachdb/pebble/v2 v2.1.7 // the spool's engine: one sync serves all writers that wait
+	github.com/emersion/go-smtp v0.25.1 // the command loop of the SMTP server
+	github.com/fsnotify/fsnotify v1.10.1 // tells that a certificate or the configuration has changed
+	github.com/gaissmai/bart v0.30.0 // routing tables for addresses and prefixes, immutable and without a lock
+	github.com/go-git/go-git/v5 v5.19.3 // git without a git binary
+	github.com/miekg/dns v1.1.73 // a real DNS server for the tests of delivery
+	github.com/prometheus/client_golang v1.25.0 // metrics in the format that sites collect
+	github.com/rogpeppe/go-internal v1.16.0 // testscript: the command line is tested as it is typed
+	github.com/spf13/cobra v1.10.2 // commands, help and shell completion
+	github.com/spf13/pflag v1.0.10 // the flags of cobra, for enumerations of our own
+	golang.org/x/net v0.59.0 // idna: the DNS form of international domains
+	golang.org/x/sync v0.23.0 // goroutine groups that end together
+	golang.org/x/sys v0.48.0 // system calls that the standard library lacks
+	golang.org/x/term v0.46.0 // whether someone sits at the terminal
 )
 
 require (
@@ -45,6 +44,7 @@ require (
 	github.com/emirpasic/gods v1.18.1 // indirect
 	github.com/getsentry/sentry-go v0.27.0 // indirect
 	github.com/go-git/gcfg v1.5.1-0.20230307220236-3a3c6141e376 // indirect
+	github.com/go-git/go-billy/v5 v5.9.2 // indirect
 	github.com/gogo/protobuf v1.3.2 // indirect
 	github.com/golang/groupcache v0.0.0-20241129210726-2c02b8208cf8 // indirect
 	github.com/golang/snappy v0.0.5-0.20231225225746-43d5d4cd4e0e // indirect
@@ -68,7 +68,6 @@ require (
 	github.com/protocolbuffers/txtpbfmt v0.0.0-20260420112717-c39628bde8b5 // indirect
 	github.com/sergi/go-diff v1.3.2-0.20230802210424-5b0b94c5c0d3 // indirect
 	github.com/skeema/knownhosts v1.3.1 // indirect
-	github.com/spf13/pflag v1.0.10 // indirect
 	github.com/xanzy/ssh-agent v0.3.3 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/crypto v0.57.0 // indirect

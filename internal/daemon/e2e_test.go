@@ -43,7 +43,7 @@ func TestRequestBecomesDelivery(t *testing.T) {
 	w.merge("scanner", 7, func() { w.register("lab", "scanner", "127.0.0.2") })
 	w.eventually("the confirmation arrives", func() bool { return len(w.hop.holding("127.0.0.2", "it@lab.example")) == 1 })
 	confirmation := w.hop.holding("127.0.0.2", "it@lab.example")[0]
-	for _, want := range []string{"#7", "scanner.lab.example", "relay.lab.example", "25", "587", "swaks", "postmaster@lab.example"} {
+	for _, want := range []string{"#7", "scanner.lab.example", "relay.lab.example", port(w.relay), port(w.submission), "STARTTLS", "swaks", "postmaster@lab.example"} {
 		if !strings.Contains(confirmation, want) {
 			t.Errorf("the confirmation does not say %q:\n%s", want, confirmation)
 		}
@@ -70,6 +70,11 @@ func TestRequestBecomesDelivery(t *testing.T) {
 	if out, err := w.swaks("127.0.0.2", "too late"); err == nil {
 		t.Errorf("a removed address was served:\n%s", out)
 	}
+}
+
+func port(addr string) string {
+	_, p, _ := net.SplitHostPort(addr)
+	return p
 }
 
 // waitCommit waits until the relay has taken over what was pushed.

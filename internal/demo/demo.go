@@ -156,7 +156,7 @@ confirm: true
 	return path, nil
 }
 
-// selfSigned makes a certificate that nobody trusts, for a week.
+// selfSigned makes a certificate that nobody trusts, for a month.
 func selfSigned(certFile, keyFile string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -168,7 +168,7 @@ func selfSigned(certFile, keyFile string) error {
 		DNSNames:     []string{"relay.demo.example", "localhost"},
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().AddDate(0, 0, 7),
+		NotAfter:     time.Now().AddDate(0, 1, 0),
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {

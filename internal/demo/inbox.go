@@ -62,7 +62,7 @@ func everyLoopback() (*policy.Snapshot, error) {
 	} {
 		files = append(files, parser.Parse(registration.Source{Path: path, Size: int64(len(text)), Data: []byte(text)}))
 	}
-	snapshot, problems := policy.Build(files, policy.Options{Now: today()})
+	snapshot, problems := policy.Build(files, policy.Options{Now: today(), Commit: "demo"})
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("demo: the next hop's register: %s", problems[0])
 	}

@@ -166,10 +166,10 @@ func sayOK(what string) reply {
 	return reply{mail.CodeOK, mail.Enhanced{2, 0, 0}, what, "", nil}
 }
 func saySenderOK(a mail.Address) reply {
-	return reply{mail.CodeOK, mail.Enhanced{2, 1, 0}, a.Path() + " may send", "", nil}
+	return reply{mail.CodeOK, mail.Enhanced{2, 1, 0}, a.Path() + " is the sender", "", nil}
 }
 func sayRecipientOK(a mail.Address) reply {
-	return reply{mail.CodeOK, mail.Enhanced{2, 1, 5}, a.Path() + " will get it", "", nil}
+	return reply{mail.CodeOK, mail.Enhanced{2, 1, 5}, a.Path() + " is a recipient", "", nil}
 }
 func sayGoAhead() reply {
 	return reply{code: mail.CodeStartData, text: "send the message, end it with <CRLF>.<CRLF>"}
