@@ -111,11 +111,7 @@ func checkChange(ctx context.Context, c *checkout, rev string, author policy.Aut
 	if err != nil {
 		return findings{}, err
 	}
-	before, err := parseAll(ctx, base.site, base.sources, p)
-	if err != nil {
-		return findings{}, err
-	}
-	after, err := parseAll(ctx, base.site, head.sources, p)
+	before, after, err := parseChange(ctx, base, head, p)
 	if err != nil {
 		return findings{}, err
 	}

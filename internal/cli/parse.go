@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"runtime"
 
@@ -37,6 +38,38 @@ func parseAll(ctx context.Context, site []byte, sources []source, p *progress) (
 		return nil, err
 	}
 	return files, nil
+}
+
+// parseChange parses two trees under the rules of the first. What is the same
+// in both is parsed once, and is one and the same File.
+func parseChange(ctx context.Context, base, head *tree, p *progress) (before, after []*registration.File, err error) {
+	if before, err = parseAll(ctx, base.site, base.sources, p); err != nil {
+		return nil, nil, err
+	}
+	known := make(map[string]int, len(base.sources))
+	for i := range base.sources {
+		known[base.sources[i].Path] = i
+	}
+	after = make([]*registration.File, len(head.sources))
+	var changed []source
+	var places []int // of changed in after
+	for i, s := range head.sources {
+		if j, ok := known[s.Path]; ok && s.same(base.sources[j]) {
+			after[i] = before[j]
+			continue
+		}
+		changed, places = append(changed, s), append(places, i)
+	}
+	parsed, err := parseAll(ctx, base.site, changed, p)
+	for i, f := range parsed {
+		after[places[i]] = f
+	}
+	return before, after, err
+}
+
+// same reports whether two sources of one path parse alike.
+func (s source) same(o source) bool {
+	return s.Mode == o.Mode && s.odd == o.odd && s.unusable == o.unusable && s.Size == o.Size && bytes.Equal(s.Data, o.Data)
 }
 
 // parseOne parses one file. What is odd about its name is a problem, as it is

@@ -78,11 +78,7 @@ func makePlan(ctx context.Context, c *checkout, rev string, p *progress) (*planR
 	if err != nil {
 		return nil, err
 	}
-	before, err := parseAll(ctx, base.site, base.sources, p)
-	if err != nil {
-		return nil, err
-	}
-	after, err := parseAll(ctx, base.site, head.sources, p)
+	before, after, err := parseChange(ctx, base, head, p)
 	if err != nil {
 		return nil, err
 	}

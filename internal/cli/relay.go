@@ -25,8 +25,8 @@ const defaultSocket = "/run/gatepost/gatepostd.sock"
 // Bounds of a conversation with the relay.
 const (
 	relayPatience  = 2 * time.Minute // until the head of the answer is there; accept fetches from the repository first
-	maxRelayAnswer = 8 << 20          // octets of one JSON value
-	maxRelayError  = 4 << 10          // octets of an error text
+	maxRelayAnswer = 8 << 20         // octets of one JSON value
+	maxRelayError  = 4 << 10         // octets of an error text
 )
 
 // A relay is the running gatepostd as an operator sees it: HTTP and JSON over
