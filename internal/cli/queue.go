@@ -46,7 +46,7 @@ func newQueueList(o Options, socket *string) *cobra.Command {
 	var filter queue.Filter
 	cmd.Flags().StringVar(&filter.Registration, "registration", "", "only what this `FILE` of the register allowed")
 	cmd.Flags().StringVar(&filter.Destination, "destination", "", "only what goes to this next `HOST`")
-	client := cmd.Flags().String("client", "", "only from the machine with this `IP`")
+	cmd.Flags().StringVar(&filter.Client, "client", "", "only from the machine with this `IP`")
 	cmd.Flags().StringVar(&filter.Sender, "from", "", "only from this `ADDRESS`")
 	cmd.Flags().StringVar(&filter.Recipient, "to", "", "only to this `ADDRESS`")
 	cmd.Flags().IntVar(&filter.Limit, "limit", 0, "at most `N` messages")
@@ -59,12 +59,19 @@ func newQueueList(o Options, socket *string) *cobra.Command {
 		if status.value != "any" {
 			filter.Status = status.value
 		}
+		if filter.Client != "" {
+			addr, err := parseAddress(o.Args, filter.Client, nil)
+			if err != nil {
+				return err
+			}
+			filter.Client = addr.String()
+		}
 		r, err := dialRelay(*socket)
 		if err != nil {
 			return err
 		}
 		defer r.close()
-		body, err := r.call(cmd.Context(), http.MethodGet, queuePath(filter, *client), nil)
+		body, err := r.call(cmd.Context(), http.MethodGet, queuePath(filter), nil)
 		if err != nil {
 			return err
 		}
@@ -81,11 +88,11 @@ func newQueueList(o Options, socket *string) *cobra.Command {
 
 // queuePath asks for what a filter selects; the parameters are named as the
 // flags are.
-func queuePath(f queue.Filter, client string) string {
+func queuePath(f queue.Filter) string {
 	query := url.Values{}
 	for name, value := range map[string]string{
 		"registration": f.Registration, "status": f.Status, "destination": f.Destination,
-		"client": client, "from": f.Sender, "to": f.Recipient,
+		"client": f.Client, "from": f.Sender, "to": f.Recipient,
 	} {
 		if value != "" {
 			query.Set(name, value)

@@ -147,7 +147,7 @@ func parseAddress(args []string, s string, in *policy.Snapshot) (netip.Addr, err
 			return addr, fail(message, fmt.Sprintf("%s is registered as %s; did you mean: %s", e.Host.Name, a, corrected(args, s, a.String())))
 		}
 	}
-	return addr, fail(message, "for example: gatepost why 141.211.13.21", "the addresses of a machine by its name: "+"host "+quote(s))
+	return addr, fail(message, "for example: gatepost why 141.211.13.21", "the addresses of a machine by its name: host "+quote(s))
 }
 
 // explain gathers everything that is known of addr in one view.
