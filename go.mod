@@ -18,6 +18,7 @@ require (
 	golang.org/x/sync v0.23.0 // goroutine groups that end together
 	golang.org/x/sys v0.48.0 // system calls that the standard library lacks
 	golang.org/x/term v0.46.0 // whether someone sits at the terminal
+	golang.org/x/time v0.16.0 // token buckets that fill up with time
 )
 
 require (

@@ -43,6 +43,7 @@ var rooms = map[string][]string{
 	"internal/relay/dsn":     {"internal/mail", "internal/relay/spool"},
 	"internal/relay/queue":   {"internal/mail", "internal/relay/spool", "internal/relay/dsn"},
 	"internal/relay/deliver": {"internal/mail", "internal/relay/spool"},
+	"internal/relay/limits":  {"internal/register/policy", "internal/register/registration"},
 	"internal/relay/smtpd":   {"internal/mail", "internal/register/policy", "internal/register/registration"}, // registration: the values inside a Verdict
 
 	// Faces and wiring.

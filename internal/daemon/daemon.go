@@ -29,6 +29,7 @@ import (
 	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/reconcile"
 	"example.edu/gatepost/internal/relay/deliver"
+	"example.edu/gatepost/internal/relay/limits"
 	"example.edu/gatepost/internal/relay/queue"
 	"example.edu/gatepost/internal/relay/smtpd"
 	"example.edu/gatepost/internal/relay/spool"
@@ -213,6 +214,7 @@ func (r *relay) serve(ctx context.Context, c *config.Relay, s *steps) (err error
 		Portal:     c.Portal,
 		Register:   smtpd.RegisterFunc(r.lookup),
 		Store:      store{r.spool, r.queue},
+		Limiter:    &limits.Volume{},
 		RequireTLS: true,
 		Limits: smtpd.Limits{
 			MaxMessage: l.MessageBytes, MaxRecipients: l.Recipients,
