@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/relay/dsn"
 	"example.edu/gatepost/internal/relay/spool"
 )
 
@@ -27,7 +29,7 @@ func (q *Queue) attempt(ctx context.Context, j *job) {
 		q.mu.Lock()
 		q.sched.setHold(it, why, false, time.Now())
 		q.mu.Unlock()
-		q.log.Info("queue: held", "id", it.id, "reason", why)
+		q.log.Info("attempts stop", "event", "queue.held", "id", it.id, "reason", why)
 		return
 	}
 	var unread atomic.Bool // the body could not be read: not the destination's fault
@@ -55,11 +57,11 @@ func (q *Queue) unreadable(j *job, err error) {
 	defer q.mu.Unlock()
 	now := time.Now()
 	if errors.Is(err, spool.ErrNotFound) || errors.Is(err, spool.ErrDamaged) {
-		q.log.Warn("queue: an entry is gone from the spool", "id", j.item.id, "error", err)
+		q.log.Warn("an entry is gone from the spool", "event", "queue.gone", "id", j.item.id, "err", err)
 		q.sched.drop(j.item, now)
 		return
 	}
-	q.log.Error("queue: reading an entry", "id", j.item.id, "error", err)
+	q.log.Error("an entry cannot be read; it is tried again", "event", "queue.read_failed", "id", j.item.id, "err", err)
 	j.next = now.Add(q.after(1))
 }
 
@@ -87,7 +89,7 @@ func (q *Queue) record(ctx context.Context, j *job, results []mail.Result, unrea
 	o.entry.Next = q.earliest(it, j, next, len(o.left) > 0)
 	if len(o.failed) > 0 {
 		if err := q.tellFailure(ctx, o.entry, o.failed, now); err != nil {
-			q.log.Error("queue: storing a DSN; the message stays", "id", it.id, "error", err)
+			q.log.Error("a DSN cannot be stored; the message stays", "event", "queue.notify_failed", "id", it.id, "kind", dsn.Failure.String(), "err", err)
 			o.takeBack()
 			o.entry.Next = q.earliest(it, j, next, true)
 		}
@@ -95,7 +97,7 @@ func (q *Queue) record(ctx context.Context, j *job, results []mail.Result, unrea
 	done := o.entry.done()
 	if len(o.failed) == 0 { // else it is stored already
 		if err := q.save(o.entry.Entry, done); err != nil {
-			q.log.Error("queue: recording an attempt", "id", it.id, "error", err)
+			q.log.Error("an attempt cannot be recorded; it may be repeated", "event", "queue.record_failed", "id", it.id, "err", err)
 		}
 	}
 
@@ -246,19 +248,45 @@ func expired(last mail.Result, now time.Time) mail.Result {
 	}
 }
 
-// report writes one log line a recipient, and counts.
+// report logs and counts what became of each recipient.
 func (q *Queue) report(it *item, o *outcome) {
 	for _, group := range [][]int{o.delivered, o.failed, o.left} {
 		for _, i := range group {
-			to, r := o.entry.Envelope.To[i].Address, o.entry.State[i].Last
+			r := o.entry.State[i].Last
 			q.metrics.attempts[r.Outcome].Inc()
-			q.log.Info("queue: "+r.Outcome.String(), "id", it.id, "to", to.String(), "status", r.Status.String(),
-				"remote", r.RemoteMTA, "tls", r.TLS, "cause", r.Cause, "registration", it.registration.Value())
+			q.logOutcome(o.entry, i)
 			if r.Outcome == mail.Delivered {
 				q.metrics.latency.Observe(r.At.Sub(it.arrival).Seconds())
 			}
 		}
 	}
+}
+
+// logOutcome writes the one line of a recipient: what an operator greps for.
+func (q *Queue) logOutcome(e draft, i int) {
+	ctx := context.Background()
+	if !q.log.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	r := e.State[i].Last
+	event := slog.String("event", "queue.deferred")
+	switch r.Outcome {
+	case mail.Delivered:
+		event = slog.String("event", "queue.delivered")
+	case mail.Failed:
+		event = slog.String("event", "queue.bounced")
+	}
+	var client, cause slog.Attr // what is empty is left out
+	if e.Envelope.Client.IsValid() {
+		client = slog.String("client", e.Envelope.Client.String())
+	}
+	if r.Cause != "" {
+		cause = slog.String("err", r.Cause)
+	}
+	q.log.LogAttrs(ctx, slog.LevelInfo, r.Outcome.String(), event,
+		slog.String("id", string(e.ID)), client, slog.String("registration", e.Envelope.Registration),
+		slog.String("from", e.Envelope.From.String()), slog.String("to", e.Envelope.To[i].Address.String()),
+		slog.String("next_hop", r.RemoteMTA), slog.String("tls", r.TLS), slog.String("status", r.Status.String()), cause)
 }
 
 // after is the time from the nth attempt to the next.

@@ -34,7 +34,8 @@ func (q *Queue) tell(ctx context.Context, kind dsn.Kind, e draft, about []int, n
 	if !ok {
 		q.metrics.notifications[kind].suppressed.Inc()
 		if kind == dsn.Failure {
-			q.log.Warn("queue: dropped; nobody may be told", "id", e.ID, "from", e.Envelope.From.String(), "recipients", len(about))
+			q.log.Warn("recipients are dropped, as nobody may be told", "event", "queue.dropped", "id", e.ID,
+				"from", e.Envelope.From.String(), "recipients", len(about))
 		}
 		return q.save(e.Entry, e.done())
 	}
@@ -44,7 +45,8 @@ func (q *Queue) tell(ctx context.Context, kind dsn.Kind, e draft, about []int, n
 		return err
 	}
 	q.metrics.notifications[kind].sent.Inc()
-	q.log.Info("queue: DSN", "id", e.ID, "kind", kind.String(), "dsn", stored.ID, "to", e.Envelope.From.String(), "recipients", len(about))
+	q.log.Info("the sender is told", "event", "queue.notified", "id", e.ID, "kind", kind.String(), "dsn", stored.ID,
+		"to", e.Envelope.From.String(), "recipients", len(about))
 	q.Accept(stored)
 	return nil
 }
@@ -120,7 +122,7 @@ func (q *Queue) delay(ctx context.Context, it *item, e draft, now time.Time) {
 	switch {
 	case it.gone || it.operator:
 	case err != nil:
-		q.log.Error("queue: storing a delay DSN", "id", it.id, "error", err)
+		q.log.Error("a DSN cannot be stored; it is tried again", "event", "queue.notify_failed", "id", it.id, "kind", dsn.Delay.String(), "err", err)
 		q.sched.setCheck(it, now.Add(q.after(1)))
 	default:
 		if it.entry != nil {
@@ -141,7 +143,7 @@ func (q *Queue) giveUp(ctx context.Context, it *item, e draft, now time.Time, ve
 		st := &e.State[i]
 		st.Last, st.Done = verdict(st.Last), true
 		q.metrics.expired.Inc()
-		q.log.Info("queue: given up", "id", it.id, "to", e.Envelope.To[i].Address.String(), "status", st.Last.Status.String(), "registration", it.registration.Value())
+		q.logOutcome(e, i)
 	}
 	err := q.tellFailure(ctx, e, rcpts, now)
 	q.mu.Lock()
@@ -149,7 +151,7 @@ func (q *Queue) giveUp(ctx context.Context, it *item, e draft, now time.Time, ve
 	switch {
 	case it.gone:
 	case err != nil:
-		q.log.Error("queue: storing a DSN; the message stays", "id", it.id, "error", err)
+		q.log.Error("a DSN cannot be stored; the message stays", "event", "queue.notify_failed", "id", it.id, "kind", dsn.Failure.String(), "err", err)
 		for _, j := range claimed {
 			q.sched.place(j, now)
 		}
@@ -218,7 +220,7 @@ func (q *Queue) release(it *item) {
 	}
 	q.sched.setHold(it, why, false, time.Now())
 	if why == "" {
-		q.log.Info("queue: released", "id", it.id)
+		q.log.Info("attempts go on", "event", "queue.released", "id", it.id)
 	}
 	q.changed()
 }

@@ -161,6 +161,7 @@ func (q *Queue) Hold(id spool.ID, reason string) error {
 		q.sched.setHold(it, e.Hold, true, now)
 		q.sched.setCheck(it, time.Time{})
 		q.replace(it, e)
+		q.log.Info("an operator stops attempts", "event", "queue.held", "id", id, "reason", e.Hold)
 		return nil
 	})
 }
@@ -181,6 +182,7 @@ func (q *Queue) Release(id spool.ID) error {
 		q.sched.setHold(it, "", false, now)
 		q.sched.setCheck(it, q.nextCheck(it, e.Entry, now))
 		q.replace(it, e)
+		q.log.Info("an operator lets attempts go on", "event", "queue.released", "id", id)
 		q.changed()
 		return nil
 	})
@@ -240,7 +242,8 @@ func (q *Queue) Delete(id spool.ID) error {
 			return err
 		}
 		q.sched.drop(it, now)
-		q.log.Warn("queue: deleted by an operator", "id", id, "from", e.Envelope.From.String(), "recipients", len(e.open()))
+		q.log.Warn("an operator deleted a message", "event", "queue.deleted", "id", id,
+			"from", e.Envelope.From.String(), "recipients", len(e.open()))
 		return nil
 	})
 }

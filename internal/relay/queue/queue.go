@@ -225,7 +225,7 @@ func (q *Queue) load(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return nil
 	case errors.Is(err, spool.ErrDamaged):
-		q.log.Error("queue: the spool could not be read in full", "error", err)
+		q.log.Error("the spool cannot be read in full; the rest is tried", "event", "queue.incomplete", "err", err)
 	case err != nil:
 		return fmt.Errorf("queue: loading: %w", err)
 	}
