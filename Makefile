@@ -24,7 +24,7 @@ generate: ## everything that is derived: go.mod, formatting of the register
 	$(GO) run ./cmd/gatepost fmt -C .
 
 lint: ## gofmt, vet, staticcheck, and the register itself
-	@test -z "$$(gofmt -l cmd internal schema | tee /dev/stderr)" || { echo 'run gofmt -w on the files above' >&2; exit 1; }
+	@files=$$(gofmt -l cmd internal schema); test -z "$$files" || { echo "run gofmt -w on:" $$files >&2; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) run ./cmd/gatepost check -C .
