@@ -47,7 +47,7 @@ func (s *Spool) fail(cause error) {
 	}
 	if s.failure.CompareAndSwap(nil, &failure{err}) {
 		s.metrics.failed.Set(1)
-		s.log.Error("spool: the storage engine has failed; nothing is accepted until the relay is started again", "error", cause)
+		s.log.Error("the storage engine has failed; nothing is accepted until the relay is started again", "event", "spool.failed", "err", cause)
 		close(s.failed)
 	}
 }
@@ -69,15 +69,15 @@ func (s *Spool) openEngine(dir string) (*pebble.DB, error) {
 			BackgroundError: func(err error) {
 				s.metrics.background.Inc()
 				if now, last := time.Now().Unix(), s.complained.Load(); now-last >= 10 && s.complained.CompareAndSwap(last, now) {
-					s.log.Error("spool: background work of the engine failed; it is tried again", "error", err)
+					s.log.Error("background work of the engine failed; it is tried again", "event", "spool.background_failed", "err", err)
 				}
 			},
 			DataCorruption: func(info pebble.DataCorruptionInfo) {
 				s.metrics.damaged.Inc()
-				s.log.Error("spool: a table of the engine is damaged", "file", info.Path, "error", info.Details)
+				s.log.Error("a table of the engine is damaged", "event", "spool.damaged", "file", info.Path, "err", info.Details)
 			},
 			DiskSlow: func(info pebble.DiskSlowInfo) {
-				s.log.Warn("spool: the disk is slow", "file", info.Path, "duration", info.Duration)
+				s.log.Warn("the disk is slow", "event", "spool.slow", "file", info.Path, "duration", info.Duration)
 			},
 		},
 	}
@@ -118,12 +118,12 @@ const commitFailed = "pebble: fatal commit error" // in DB.applyInternal of pebb
 
 func (l engineLogger) Infof(format string, args ...any) {
 	if l.s.log.Enabled(context.Background(), slog.LevelDebug) { // do not format for nobody
-		l.s.log.Debug("spool: engine", "text", fmt.Sprintf(format, args...))
+		l.s.log.Debug("engine", "event", "spool.engine", "text", fmt.Sprintf(format, args...))
 	}
 }
 
 func (l engineLogger) Errorf(format string, args ...any) {
-	l.s.log.Error("spool: engine", "text", fmt.Sprintf(format, args...))
+	l.s.log.Error("engine", "event", "spool.engine", "text", fmt.Sprintf(format, args...))
 }
 
 func (l engineLogger) Fatalf(format string, args ...any) {

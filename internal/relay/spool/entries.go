@@ -114,7 +114,7 @@ func dropEntry(b *pebble.Batch, id ID, file bool) error {
 // collected by the next Open.
 func (s *Spool) removeBody(id ID) {
 	if err := s.fs.Remove(s.bodyPath(id)); err != nil && !isNotExist(err) {
-		s.log.Warn("spool: removing a body", "id", id, "error", err)
+		s.log.Warn("a body cannot be removed; the next start collects it", "event", "spool.remove_failed", "id", id, "err", err)
 	}
 }
 
@@ -200,7 +200,7 @@ func decodeEntry(id ID, rec []byte) (*Entry, error) {
 func (s *Spool) restore(e *Entry, rec []byte) {
 	if err := setState(e, rec); err != nil {
 		s.metrics.damaged.Inc()
-		s.log.Error("spool: the state of an entry is damaged; it will be delivered again", "id", e.ID, "error", err)
+		s.log.Error("the state of an entry is damaged; it is delivered again", "event", "spool.damaged", "id", e.ID, "err", err)
 	}
 }
 
@@ -208,7 +208,7 @@ func (s *Spool) restore(e *Entry, rec []byte) {
 // Its body stays where it is.
 func (s *Spool) putAside(id ID, rec []byte, cause error) {
 	s.metrics.damaged.Inc()
-	s.log.Error("spool: a damaged entry was put aside", "id", id, "error", cause)
+	s.log.Error("a damaged entry is put aside", "event", "spool.damaged", "id", id, "err", cause)
 	err := s.apply(func(b *pebble.Batch) error {
 		return errors.Join(
 			b.Set(damagedKey(id), rec, nil),
@@ -216,7 +216,7 @@ func (s *Spool) putAside(id ID, rec []byte, cause error) {
 			b.Delete(stateKey(id), nil))
 	}, pebble.Sync)
 	if err != nil {
-		s.log.Error("spool: putting a damaged entry aside", "id", id, "error", err)
+		s.log.Error("a damaged entry cannot be put aside", "event", "spool.aside_failed", "id", id, "err", err)
 		return
 	}
 	s.metrics.entries.Dec()
@@ -294,8 +294,8 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	switch {
 	case b.left < 0, err == io.EOF && (b.left != 0 || b.sum != b.want):
 		b.s.metrics.damaged.Inc()
-		b.s.log.Error("spool: a body is damaged", "id", b.id)
 		err = fmt.Errorf("%w: the body of %s is not the one stored", ErrDamaged, b.id)
+		b.s.log.Error("a body is damaged", "event", "spool.damaged", "id", b.id, "err", err)
 	}
 	b.err = err
 	return n, err

@@ -150,7 +150,7 @@ func (s *Spool) openOrRestart(engine string) (*pebble.DB, error) {
 		return nil, err
 	}
 	aside := fmt.Sprintf("%s.unfinished-%d", engine, time.Now().UnixNano())
-	s.log.Warn("spool: the engine was never made in full; it is put aside and made again", "aside", aside, "error", err)
+	s.log.Warn("the engine was never made in full; it is put aside and made again", "event", "spool.restarted", "file", aside, "err", err)
 	if renameErr := s.fs.Rename(engine, aside); renameErr != nil {
 		return nil, errors.Join(err, renameErr)
 	}
@@ -212,7 +212,7 @@ func (s *Spool) census() (newest ID, err error) {
 	})
 	if err != nil {
 		// What can be read is still delivered: Entries reports the rest.
-		s.log.Error("spool: counting entries stopped early", "error", err)
+		s.log.Error("counting the entries stopped early", "event", "spool.damaged", "err", err)
 		s.metrics.damaged.Inc()
 		err = nil
 	}
@@ -231,7 +231,7 @@ func (s *Spool) collect() error {
 		id, tmp := strings.CutSuffix(name, tmpSuffix)
 		switch {
 		case !validID(ID(id)):
-			s.log.Warn("spool: a file that is not the spool's lies among the bodies", "file", name)
+			s.log.Warn("a file that is not the spool's lies among the bodies", "event", "spool.stray", "file", name)
 			continue
 		case !tmp:
 			if named, err := s.names(ID(id)); named || err != nil {
@@ -241,7 +241,7 @@ func (s *Spool) collect() error {
 		if err := s.fs.Remove(s.fs.PathJoin(s.bodies, name)); err != nil && !isNotExist(err) {
 			return fmt.Errorf("spool: removing an orphaned body: %w", err)
 		}
-		s.log.Info("spool: removed an orphaned body", "file", name)
+		s.log.Info("an orphaned body was removed", "event", "spool.collected", "file", name)
 	}
 	return nil
 }

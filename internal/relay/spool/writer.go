@@ -291,7 +291,7 @@ func (w *Writer) removeFile(suffix string) {
 		return
 	}
 	if err := w.s.fs.Remove(w.path() + suffix); err != nil && !isNotExist(err) {
-		w.s.log.Warn("spool: removing an unfinished body", "id", w.id, "error", err)
+		w.s.log.Warn("an unfinished body cannot be removed; the next start collects it", "event", "spool.remove_failed", "id", w.id, "err", err)
 	}
 }
 
