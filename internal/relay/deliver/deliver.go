@@ -300,7 +300,8 @@ func (c *Courier) tlsConfig(h host, requireTLS bool) *tls.Config {
 	return config
 }
 
-// log writes the one line of an attempt.
+// log writes the one line of an attempt. Queue says what became of each
+// recipient, so one that went well is of interest only to who debugs.
 func (c *Courier) log(ctx context.Context, e *spool.Entry, destination string, a attempt, took time.Duration) {
 	var count [3]int
 	worst := a.results[0]
@@ -310,18 +311,29 @@ func (c *Courier) log(ctx context.Context, e *spool.Entry, destination string, a
 			worst = r
 		}
 	}
-	c.o.Logger.LogAttrs(ctx, slog.LevelInfo, "delivery attempt",
+	level := slog.LevelInfo
+	if worst.Outcome == mail.Delivered {
+		level = slog.LevelDebug
+	}
+	if !c.o.Logger.Enabled(ctx, level) {
+		return
+	}
+	var cause slog.Attr // what is empty is left out
+	if worst.Cause != "" {
+		cause = slog.String("err", worst.Cause)
+	}
+	c.o.Logger.LogAttrs(ctx, level, "attempt",
+		slog.String("event", "deliver.attempt"),
 		slog.String("id", string(e.ID)),
 		slog.String("destination", destination),
 		slog.String("next_hop", a.hop),
 		slog.Int("delivered", count[mail.Delivered]),
 		slog.Int("deferred", count[mail.Deferred]),
 		slog.Int("failed", count[mail.Failed]),
-		slog.Int("code", int(worst.Status.Code)),
-		slog.String("status", worst.Status.String()),
-		slog.String("cause", worst.Cause),
 		slog.String("tls", a.tls),
 		slog.Bool("reused", a.reused),
 		slog.Duration("duration", took),
+		slog.String("status", worst.Status.String()),
+		cause,
 	)
 }

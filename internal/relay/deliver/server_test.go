@@ -239,13 +239,20 @@ func TestOneLineAnAttempt(t *testing.T) {
 	s := newSink(t, stepwise+"C MAIL\nS 250 ok\nC RCPT\nS 250 ok\nC RCPT\nS 550 5.1.1 no\nC DATA\nS 354 go\nB\nS 250 ok\nC QUIT")
 	courier := newCourier(t, Options{Smarthosts: []string{s.addr()}, Reuse: Reuse{Messages: 1}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	courier.Deliver(t.Context(), entry(2), bodyOf(content), indexes(2))
-	for _, want := range []string{"id=01TEST", "destination=smarthosts", "next_hop=[127.0.0.1]", "delivered=1", "deferred=0", "failed=1", "code=550", "duration="} {
+	for _, want := range []string{"id=01TEST", "destination=smarthosts", "next_hop=[127.0.0.1]", "delivered=1", "deferred=0", "failed=1", "status=\"550 5.1.1 no\"", "duration=", "event=deliver.attempt"} {
 		if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), want) {
 			t.Errorf("no %s in %s", want, log.String())
 		}
 	}
 	if strings.Contains(log.String(), "hello") {
 		t.Error("the body is in the log")
+	}
+	log.Reset()
+	s = newSink(t, stepwise+oneMore+"W")
+	newCourier(t, Options{Smarthosts: []string{s.addr()}, Logger: slog.New(slog.NewTextHandler(&log, nil))}).
+		Deliver(t.Context(), entry(1), bodyOf(content), indexes(1))
+	if log.Len() > 0 {
+		t.Errorf("an attempt that went well is logged: %s", log.String())
 	}
 }
 
