@@ -1,7 +1,9 @@
 package smtpd
 
 import (
+	"context"
 	"io"
+	"log/slog"
 	"net/netip"
 	"time"
 
@@ -116,9 +118,10 @@ func (c *conn) skip(size int64) bool {
 
 // logRefusal writes the one line of a refusal.
 func (s *Server) logRefusal(client netip.Addr, stage string, r reply, from *mail.Address) {
-	attrs := []any{"client", client, "stage", stage, "code", int(r.code), "reason", r.word}
+	var sender slog.Attr // left out where there is none
 	if from != nil {
-		attrs = append(attrs, "from", from.String())
+		sender = slog.String("from", from.String())
 	}
-	s.log.Info("refused", attrs...)
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "refused", slog.String("event", "smtp.refused"),
+		slog.Any("client", client), slog.String("stage", stage), slog.Int("code", int(r.code)), slog.String("reason", r.word), sender)
 }

@@ -105,7 +105,7 @@ func newConn(ctx context.Context, s *Server, p port, nc net.Conn, addr netip.Add
 func (c *conn) Read(p []byte) (n int, err error) {
 	defer func() { // go-smtp recovers only in its handlers, and this is not one
 		if r := recover(); r != nil {
-			c.srv.log.Error("session failed", "client", c.addr, "cause", r, "stack", string(debug.Stack()))
+			c.srv.log.Error("a session failed", "event", "smtp.failed", "client", c.addr, "err", r, "stack", string(debug.Stack()))
 			c.fail(sayInternal())
 			n, err = 0, io.EOF
 		}
@@ -346,7 +346,7 @@ func (c *conn) startTLS(cfg *tls.Config) {
 	}
 	if err := t.HandshakeContext(ctx); err != nil {
 		c.srv.metrics.handshakeFailures.Inc()
-		c.srv.log.Info("handshake failed", "client", c.addr, "cause", err)
+		c.srv.log.Info("the handshake failed", "event", "smtp.tls_failed", "client", c.addr, "err", err)
 		c.hangUp()
 		return
 	}

@@ -84,7 +84,7 @@ func (g *gate) accept(ctx context.Context, l net.Listener) error {
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return err
 		default: // out of file descriptors, mostly: it passes
-			g.srv.log.Warn("accept failed", "port", g.port, "cause", err)
+			g.srv.log.Warn("a connection cannot be taken", "event", "smtp.listen_failed", "port", g.port, "err", err)
 			select {
 			case <-time.After(wait):
 			case <-ctx.Done():
@@ -186,7 +186,7 @@ func (g *gate) drain() {
 	case <-done:
 		return
 	case <-timer.C:
-		g.srv.log.Warn("drain: sessions cut at the deadline", "port", g.port)
+		g.srv.log.Warn("sessions are cut at the end of the drain", "event", "smtp.cut", "port", g.port)
 	}
 	g.each((*conn).abort)
 	<-done

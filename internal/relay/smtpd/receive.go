@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -57,7 +58,7 @@ func (c *conn) receive() {
 	default:
 		c.srv.metrics.aborted.Inc()
 		if !c.closing {
-			c.srv.log.Info("aborted", "client", c.addr, "registration", pathOf(c.tx.verdict), "octets", size, "cause", err)
+			c.srv.log.Info("aborted", "event", "smtp.aborted", "client", c.addr, "registration", pathOf(c.tx.verdict), "octets", size, "err", err)
 			c.lastWordsFor(err, half)
 		}
 	}
@@ -196,9 +197,12 @@ func (c *conn) commit(size int64) {
 	m.acceptedBytes.Add(float64(size))
 	m.commitSeconds.Observe(took.Seconds())
 	c.idle, c.errs = 0, 0
-	c.srv.log.Info("accepted", "id", id, "client", c.addr, "registration", tx.env.Registration, "commit", tx.env.Commit,
-		"from", tx.env.From.String(), "recipients", len(tx.env.To), "octets", size, "protocol", tx.env.Protocol,
-		"tls", tx.env.TLS, "helo", tx.env.HELO, "took", took)
+	c.srv.log.LogAttrs(ctx, slog.LevelInfo, "accepted", slog.String("event", "smtp.accepted"),
+		slog.String("id", id), slog.Any("client", c.addr),
+		slog.String("registration", tx.env.Registration), slog.String("commit", tx.env.Commit),
+		slog.String("from", tx.env.From.String()), slog.Int("recipients", len(tx.env.To)), slog.Int64("octets", size),
+		slog.String("protocol", tx.env.Protocol), slog.String("tls", tx.env.TLS), slog.String("helo", tx.env.HELO),
+		slog.Duration("duration", took))
 	c.sayInsteadOf(sayAccepted(id))
 }
 
@@ -207,7 +211,7 @@ func (c *conn) recordProof(ctx context.Context) {
 		c.sayInsteadOf(c.storeFailed("record proof", err))
 		return
 	}
-	c.srv.log.Info("proved", "client", c.addr)
+	c.srv.log.Info("control is proved", "event", "smtp.proved", "client", c.addr)
 	c.idle, c.errs = 0, 0
 	c.sayInsteadOf(sayProved(c.addr))
 }

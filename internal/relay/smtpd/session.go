@@ -205,7 +205,7 @@ func (c *conn) begin() *reply {
 
 // storeFailed logs the cause for the operator and makes the client's text.
 func (c *conn) storeFailed(doing string, err error) reply {
-	c.srv.log.Error("store failed", "doing", doing, "client", c.addr, "cause", err)
+	c.srv.log.Error("the store failed", "event", "smtp.store_failed", "client", c.addr, "step", doing, "err", err)
 	if errors.Is(err, ErrFull) {
 		return sayNoSpace()
 	}

@@ -259,6 +259,8 @@ func (s *Server) newLoop() *smtp.Server {
 type loopLog struct{ log *slog.Logger }
 
 func (l loopLog) Printf(format string, v ...any) {
-	l.log.Error("session failed", "cause", fmt.Sprintf(format, v...))
+	l.log.Error("a session failed", "event", "smtp.failed", "err", fmt.Sprintf(format, v...))
 }
-func (l loopLog) Println(v ...any) { l.log.Error("session failed", "cause", fmt.Sprint(v...)) }
+func (l loopLog) Println(v ...any) {
+	l.log.Error("a session failed", "event", "smtp.failed", "err", fmt.Sprint(v...))
+}
