@@ -197,7 +197,7 @@ func (c *Confirmer) begin(s *policy.Snapshot) error {
 		return fmt.Errorf("confirm: recording the first sync: %w", err)
 	}
 	c.note(keys)
-	c.o.Logger.Info("confirmations: first sync, nobody is mailed", "addresses", len(keys)-1, "commit", s.Commit())
+	c.o.Logger.Info("the first sync: nobody is mailed", "event", "confirm.first", "addresses", len(keys)-1, "commit", s.Commit())
 	return nil
 }
 
@@ -253,7 +253,7 @@ func (c *Confirmer) send(ctx context.Context, s *policy.Snapshot, due []Item) er
 		}
 		m, err := c.o.Letter.Compose(item, from, c.o.Now())
 		if err != nil { // its contact is no mailbox; a better one in the register mends it
-			c.o.Logger.Warn("confirmation cannot be addressed", "ip", item.IP.String(), "registration", path, "error", err)
+			c.o.Logger.Warn("a confirmation cannot be addressed", "event", "confirm.unaddressed", "client", item.IP, "registration", path, "err", err)
 			continue
 		}
 		m.Envelope.Commit = s.Commit()
@@ -261,7 +261,8 @@ func (c *Confirmer) send(ctx context.Context, s *policy.Snapshot, due []Item) er
 			return fmt.Errorf("confirm: handing over the confirmation of %s: %w", item.IP, err)
 		}
 		c.note([]string{m.Key})
-		c.o.Logger.Info("confirmation handed over", "ip", item.IP.String(), "to", m.To.String(), "registration", path, "commit", s.Commit())
+		c.o.Logger.Info("a confirmation is on its way", "event", "confirm.sent", "client", item.IP, "registration", path,
+			"commit", s.Commit(), "to", m.To.String())
 	}
 	return nil
 }
@@ -273,7 +274,7 @@ func (c *Confirmer) provenance(ctx context.Context, path, commit string) Provena
 	}
 	p, err := c.o.Provenance(ctx, path)
 	if err != nil {
-		c.o.Logger.Warn("confirmation goes without its pull request", "registration", path, "error", err)
+		c.o.Logger.Warn("a confirmation goes without its pull request", "event", "confirm.origin_unknown", "registration", path, "err", err)
 		return Provenance{Commit: commit}
 	}
 	return p

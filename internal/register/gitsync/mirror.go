@@ -142,7 +142,7 @@ func (m *Mirror) prepare(ctx context.Context) error {
 		return nil
 	}
 	if _, err := os.Stat(m.dir); err == nil {
-		m.log.Warn("the clone of the register is damaged and is thrown away", "event", "gitsync.discard", "dir", m.dir)
+		m.log.Warn("the clone of the register is damaged and is thrown away", "event", "gitsync.discarded", "file", m.dir)
 	}
 	if err := os.RemoveAll(m.dir); err != nil {
 		return fail(err)

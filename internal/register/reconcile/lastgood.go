@@ -185,7 +185,7 @@ func (r *Reconciler) restore() {
 			err = json.Unmarshal(data, &r.announced)
 		}
 		if err != nil {
-			r.log.Error("it is not known what was announced last", "event", "register.announced.damaged", "err", err)
+			r.log.Error("it is not known what was announced last", "event", "register.announced_damaged", "err", err)
 		}
 	}
 	f, err := r.readLastGood()
@@ -200,7 +200,7 @@ func (r *Reconciler) restore() {
 			r.announced.rewound = r.rewound
 		}
 		r.log.Info("the register is in force as before", "event", "register.restored", "commit", r.commit.String(),
-			"addresses", r.snapshot.Len(), "accepted", r.at)
+			"addresses", r.snapshot.Len(), "at", r.at)
 	case errors.Is(err, fs.ErrNotExist) && !r.announced.ever:
 	default:
 		r.commit = r.announced.Commit

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -195,7 +196,7 @@ func (r *Reconciler) publish(held []source) error {
 	}
 	r.inForce = next
 	r.o.Live.Store(r.snapshot)
-	r.log.Warn("the blocks of a held commit are in force", "event", "register.blocks", "blocks", len(held), "commit", r.commit.String())
+	r.log.Warn("the blocks of a held commit are in force", "event", "register.blocks", "commit", r.commit.String(), "blocks", len(held))
 	return nil
 }
 
@@ -225,7 +226,7 @@ func (r *Reconciler) accept(ctx context.Context, c *candidate) error {
 // branch leaves the commit, and is tried again each round.
 func (r *Reconciler) keep(ctx context.Context) {
 	if err := r.o.Source.Keep(ctx, r.commit); err != nil && ctx.Err() == nil {
-		r.log.Warn("the accepted commit is not protected in the clone", "event", "register.keep", "commit", r.commit.String(), "err", err)
+		r.log.Warn("the accepted commit is not protected in the clone", "event", "register.unprotected", "commit", r.commit.String(), "err", err)
 	}
 }
 
@@ -234,8 +235,12 @@ func (r *Reconciler) wait(e evaluation) {
 	if e.condition != r.evaluated.condition || e.head != r.evaluated.head {
 		switch {
 		case e.condition != Following:
-			r.log.Error("the register waits for an operator", "event", "register."+string(e.condition),
-				"commit", e.head.String(), "accepted", r.commit.String(), "reason", e.why)
+			event := slog.String("event", "register.frozen")
+			if e.condition == Held {
+				event = slog.String("event", "register.held")
+			}
+			r.log.Error("the register waits for an operator", event,
+				"commit", e.head.String(), "before", r.commit.String(), "reason", e.why)
 		case r.evaluated.condition != Following:
 			r.log.Info("the register follows its branch again", "event", "register.following", "commit", r.commit.String())
 		}
