@@ -14,7 +14,7 @@ require (
 	github.com/rogpeppe/go-internal v1.16.0 // testscript: the command line is tested as it is typed
 	github.com/spf13/cobra v1.10.2 // commands, help and shell completion
 	github.com/spf13/pflag v1.0.10 // the flags of cobra, for enumerations of our own
-	golang.org/x/net v0.59.0 // idna: the DNS form of international domains
+	golang.org/x/net v0.59.0 // idna: the DNS form of international domains; netutil: a bound on connections
 	golang.org/x/sync v0.23.0 // goroutine groups that end together
 	golang.org/x/sys v0.48.0 // system calls that the standard library lacks
 	golang.org/x/term v0.46.0 // whether someone sits at the terminal
@@ -49,6 +49,7 @@ require (
 	github.com/gogo/protobuf v1.3.2 // indirect
 	github.com/golang/groupcache v0.0.0-20241129210726-2c02b8208cf8 // indirect
 	github.com/golang/snappy v0.0.5-0.20231225225746-43d5d4cd4e0e // indirect
+	github.com/google/go-github/v60 v60.0.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jbenet/go-context v0.0.0-20150711004518-d14ea06fba99 // indirect

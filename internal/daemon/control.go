@@ -1,18 +1,10 @@
 package daemon
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
-	"log/slog"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
-	"time"
 
 	"example.edu/gatepost/internal/relay/queue"
 	"example.edu/gatepost/internal/relay/spool"
@@ -21,102 +13,20 @@ import (
 // maxOrder bounds what an operator's command sends, in octets.
 const maxOrder = 64 << 10
 
-// serveControl opens the operators' socket: HTTP and JSON, for whoever may
-// open a file of mode 0600.
+// orders answers what operators ask: HTTP and JSON, for whoever may open a
+// file of mode 0600.
 //
 //	GET  /v1/status            the read model, see package status
 //	GET  /v1/queue?held=…      one JSON value a line, see queue.Row
 //	GET  /v1/queue/ID          one of them
 //	POST /v1/register/accept   {"commit", "reason"}
-func (r *relay) serveControl(ctx context.Context, path string, s *steps) error {
+func (r *relay) orders() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/status", r.status.Report())
 	mux.HandleFunc("GET /v1/queue", r.listQueue)
 	mux.HandleFunc("GET /v1/queue/{id}", r.showQueue)
 	mux.HandleFunc("POST /v1/register/accept", r.acceptCommit)
-
-	if err := makeDir(filepath.Dir(path)); err != nil {
-		return err
-	}
-	if err := removeStale(ctx, path); err != nil {
-		return err
-	}
-	// Bind under a private name: between bind and chmod anybody could connect.
-	private := path + ".new"
-	if err := os.Remove(private); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("opening the operators' socket: %w", err)
-	}
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "unix", private)
-	if err != nil {
-		return fmt.Errorf("opening the operators' socket: %w", err)
-	}
-	ln.(*net.UnixListener).SetUnlinkOnClose(false) // it has another name by then
-	if err := errors.Join(os.Chmod(private, 0o600), os.Rename(private, path)); err != nil {
-		return errors.Join(fmt.Errorf("opening the operators' socket: %w", err), ln.Close(), os.Remove(private))
-	}
-	s.later("operators' socket's name", func() error { return os.Remove(path) })
-	serveHTTP("operators' socket", ln, mux, r.log, s)
-	return nil
-}
-
-// removeStale removes a socket that a killed relay left; a live one is an
-// error.
-func removeStale(ctx context.Context, path string) error {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("%s is in the way: it is not a socket", path)
-	}
-	if conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path); err == nil {
-		conn.Close()
-		return fmt.Errorf("another relay answers at %s", path)
-	}
-	return os.Remove(path)
-}
-
-// serveStatus opens the pages for monitoring, unless addr is "".
-func (r *relay) serveStatus(ctx context.Context, addr string, s *steps) error {
-	if addr == "" {
-		return nil
-	}
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
-	if err != nil {
-		return fmt.Errorf("listening for status: %w", err)
-	}
-	r.log.Info("listening", "event", "relay.listen", "port", "status", "address", ln.Addr().String())
-	serveHTTP("status pages", ln, r.status.Handler(), r.log, s)
-	return nil
-}
-
-// serveHTTP runs one HTTP server with a bound on everything.
-func serveHTTP(name string, ln net.Listener, h http.Handler, log *slog.Logger, s *steps) {
-	server := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      5 * time.Minute, // a long queue takes its time
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	s.start(name, func(ctx context.Context) error {
-		stop := context.AfterFunc(ctx, func() {
-			end, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-			defer cancel()
-			if server.Shutdown(end) != nil {
-				server.Close()
-			}
-		})
-		defer stop()
-		if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
+	return mux
 }
 
 // listQueue streams the queue, oldest first, one JSON value a line.

@@ -5,17 +5,24 @@
 // wiring: which part is handed to which, what must have ended before what, and
 // what an operator's socket may ask.
 //
-// The order of the end: listeners first, so that nothing new comes in and
-// bodies under way are finished; then the queue, so that attempts under way are
-// recorded; then the register; the spool last, as everything writes to it.
+// The start has two halves. First everything that can fail: the files are
+// read, the state is opened, the ports are bound. Then everything begins to
+// run, which cannot fail. So a relay that cannot start has delivered nothing,
+// fetched nothing and told nobody anything, and leaves nothing behind.
+//
+// The end goes backwards: all SMTP ports together, so that nothing new comes in
+// and bodies under way are finished; what operators and the monitoring look at;
+// the register, whose confirmations go into the spool; the queue, so that
+// attempts under way are recorded; the spool, as everything writes to it; and
+// last the lock on the state folder, which lets the next relay in.
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"time"
 
@@ -34,12 +41,16 @@ import (
 	"example.edu/gatepost/internal/relay/smtpd"
 	"example.edu/gatepost/internal/relay/spool"
 	"example.edu/gatepost/internal/status"
+	"example.edu/gatepost/internal/watch"
 )
 
 // Options of Run.
 type Options struct {
 	ConfigFile string
 	Logger     *slog.Logger
+	// Reserve is how many octets of the state folder's disk stay free; 0: the
+	// spool's default.
+	Reserve int64
 	// Ready, if set, is called once all listeners are open, before there is a
 	// register necessarily.
 	Ready func()
@@ -54,6 +65,7 @@ type relay struct {
 	registry *prometheus.Registry
 	spool    *spool.Spool
 	live     policy.Live
+	liveNow  liveCount
 	source   *gitsync.Mirror
 	register *reconcile.Reconciler
 	confirm  *confirm.Confirmer
@@ -67,25 +79,31 @@ type relay struct {
 // under way came to its end. An error at the start says what is wrong with the
 // configuration or the machine.
 func Run(ctx context.Context, o Options) (err error) {
+	s := newSteps(o.Logger)
+	defer func() { err = errors.Join(err, s.unwind()) }()
+	watched, err := watch.New([]string{o.ConfigFile}) // first: what changes after the first reading is seen
+	if err != nil {
+		return err
+	}
+	s.later("configuration watch", watched.Close)
 	c, err := config.LoadRelay(o.ConfigFile)
 	if err != nil {
 		return err
 	}
 	r := &relay{log: o.Logger, started: time.Now(), conf: newSettings(o.ConfigFile, c), registry: prometheus.NewRegistry()}
 	r.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	r.log.Info("starting", "event", "relay.start", "config", c, "version", version())
+	r.log.Info("starting", "event", "relay.start", "config", c, "version", Version())
 	for _, w := range c.Warnings {
 		r.log.Warn("configuration", "event", "config.warning", "problem", w.String(), "hint", w.Hint)
 	}
-
-	s := newSteps(r.log)
-	defer func() { err = errors.Join(err, s.unwind()) }()
-	if err := r.open(ctx, c, s); err != nil {
+	doors, err := r.prepare(ctx, c, o.Reserve, s)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil // asked to end before it had begun
+	case err != nil:
 		return err
 	}
-	if err := r.serve(ctx, c, s); err != nil {
-		return err
-	}
+	r.start(doors, watched, s)
 	if o.Ready != nil {
 		o.Ready()
 	}
@@ -100,18 +118,58 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 }
 
-// open makes the parts that hold state: spool, register, queue. They run
-// before the first client is let in.
-func (r *relay) open(ctx context.Context, c *config.Relay, s *steps) (err error) {
-	if r.spool, err = spool.Open(spool.Options{Dir: filepath.Join(c.State, "spool"), Logger: r.log, Registerer: r.registry}); err != nil {
-		return fmt.Errorf("opening the spool in %s: %w", c.State, err)
+// prepare does everything that can fail: it opens what holds state, and then
+// the doors, which nobody answers yet.
+func (r *relay) prepare(ctx context.Context, c *config.Relay, reserve int64, s *steps) (d doors, err error) {
+	if err := lockState(c.State, s); err != nil {
+		return d, err
+	}
+	if c.TLS.Enabled() {
+		if r.certs, err = loadCertificates(c.TLS, r.registry); err != nil {
+			return d, err
+		}
+	}
+	r.spool, err = spool.Open(spool.Options{Dir: filepath.Join(c.State, "spool"), Reserve: reserve, Logger: r.log, Registerer: r.registry})
+	if err != nil {
+		return d, fmt.Errorf("opening the spool in %s: %w", c.State, err)
 	}
 	s.later("spool", r.spool.Close)
-
 	if err := r.openQueue(c, s); err != nil {
-		return err
+		return d, err
 	}
-	return r.openRegister(ctx, c, s)
+	if err := r.openRegister(ctx, c, s); err != nil {
+		return d, err
+	}
+	if err := r.newServer(c); err != nil {
+		return d, err
+	}
+	r.status = r.newStatus(c)
+	return openDoors(ctx, c.Listen, r.log, s)
+}
+
+// start lets everything run, the clients last.
+func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
+	s.start(
+		loop{"queue", r.queue.Run},
+		loop{"holds", r.recheckHolds},
+	)
+	s.start(
+		loop{"register", r.register.Run},
+		loop{"confirmations", r.recheckConfirmations},
+	)
+	s.start(r.fileWatches(watched)...)
+	s.start(serveHTTP("operators' socket", d.control, r.orders(), r.log))
+	if d.status != nil {
+		s.start(serveHTTP("status pages", d.status, r.status.Handler(), r.log))
+	}
+	var ports []loop
+	for _, ln := range d.relay {
+		ports = append(ports, loop{"port 25", func(ctx context.Context) error { return r.server.ServeRelay(ctx, ln) }})
+	}
+	for _, ln := range d.submission {
+		ports = append(ports, loop{"port 587", func(ctx context.Context) error { return r.server.ServeSubmission(ctx, ln) }})
+	}
+	s.start(ports...) // one group: at the end none takes mail while another drains
 }
 
 // openQueue makes what takes mail out.
@@ -145,12 +203,7 @@ func (r *relay) openQueue(c *config.Relay, s *steps) error {
 		Logger:     r.log,
 		Registerer: r.registry,
 	})
-	if err != nil {
-		return err
-	}
-	s.start("queue", r.queue.Run)
-	s.start("holds", r.recheckHolds)
-	return nil
+	return err
 }
 
 // openRegister makes what says who may send. What was in force before is in
@@ -192,21 +245,11 @@ func (r *relay) openRegister(ctx context.Context, c *config.Relay, s *steps) (er
 		Logger:      r.log,
 		Registerer:  r.registry,
 	})
-	if err != nil {
-		return err
-	}
-	s.start("register", r.register.Run)
-	s.start("confirmations", r.recheckConfirmations)
-	return nil
+	return err
 }
 
-// serve opens the doors: operators' socket, status, SMTP.
-func (r *relay) serve(ctx context.Context, c *config.Relay, s *steps) (err error) {
-	if c.TLS.Enabled() {
-		if r.certs, err = loadCertificates(c.TLS, r.registry); err != nil {
-			return err
-		}
-	}
+// newServer makes what takes mail in.
+func (r *relay) newServer(c *config.Relay) (err error) {
 	l := c.Limits
 	o := smtpd.Options{
 		Hostname:   c.Hostname,
@@ -227,42 +270,8 @@ func (r *relay) serve(ctx context.Context, c *config.Relay, s *steps) (err error
 	if r.certs != nil {
 		o.GetCertificate = r.certs.get
 	}
-	if r.server, err = smtpd.New(o); err != nil {
-		return err
-	}
-	r.status = r.newStatus(c)
-	if err := r.serveControl(ctx, c.Listen.Socket, s); err != nil {
-		return err
-	}
-	if err := r.serveStatus(ctx, c.Listen.HTTP, s); err != nil {
-		return err
-	}
-	if err := r.watchFiles(c, s); err != nil {
-		return err
-	}
-	for _, addr := range c.Listen.Relay {
-		if err := r.listen(ctx, "port 25", addr, r.server.ServeRelay, s); err != nil {
-			return err
-		}
-	}
-	for _, addr := range c.Listen.Submission {
-		if err := r.listen(ctx, "port 587", addr, r.server.ServeSubmission, s); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// listen opens one SMTP listener.
-func (r *relay) listen(ctx context.Context, name, addr string, serve func(context.Context, net.Listener) error, s *steps) error {
-	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", addr)
-	if err != nil {
-		return fmt.Errorf("listening for %s: %w", name, err)
-	}
-	r.log.Info("listening", "event", "relay.listen", "port", name, "address", ln.Addr().String())
-	s.start(name, func(ctx context.Context) error { return serve(ctx, ln) })
-	return nil
+	r.server, err = smtpd.New(o)
+	return err
 }
 
 // tokenMax bounds a token file, in octets.
@@ -274,5 +283,5 @@ func readToken(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("reading the token: %w", err)
 	}
-	return string(trimSpace(data)), nil
+	return string(bytes.TrimSpace(data)), nil
 }

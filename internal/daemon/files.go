@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -86,60 +87,53 @@ func (c *certificates) report() *status.Certificate {
 	return &status.Certificate{NotAfter: c.current.Load().Leaf.NotAfter, Error: *c.failure.Load()}
 }
 
-// watchFiles has changes of the configuration and of the certificate taken up.
-func (r *relay) watchFiles(c *config.Relay, s *steps) error {
-	configuration, err := watch.New([]string{r.conf.file})
-	if err != nil {
-		return err
-	}
+// fileWatches have changes of the configuration and of the certificate taken
+// up. w knows the configuration as it was before it was read.
+func (r *relay) fileWatches(w *watch.Watcher) []loop {
 	// The files that the configuration names may change with it, so the watch
 	// of certificates begins anew with each configuration.
 	renewed := make(chan struct{}, 1)
-	s.start("configuration watch", func(ctx context.Context) error {
-		return configuration.Run(ctx, filesQuiet, filesPoll, func() {
+	loops := []loop{{"configuration watch", func(ctx context.Context) error {
+		return w.Run(ctx, filesQuiet, filesPoll, func() {
 			r.reload()
 			select {
 			case renewed <- struct{}{}:
 			default:
 			}
 		})
-	})
+	}}}
 	if r.certs == nil {
-		return nil
+		return loops
 	}
-	s.start("certificate watch", func(ctx context.Context) error {
+	return append(loops, loop{"certificate watch", func(ctx context.Context) error {
 		for ctx.Err() == nil {
 			r.watchCertificates(ctx, renewed)
 		}
 		return nil
-	})
-	return nil
+	}})
 }
 
 // watchCertificates reloads the certificate when its files change, until the
 // configuration may name others.
 func (r *relay) watchCertificates(ctx context.Context, renewed <-chan struct{}) {
+	t := r.conf.current.Load().TLS
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	t := r.conf.current.Load().TLS
-	w, err := watch.New([]string{t.Certificate, t.Key})
-	if err != nil {
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	if w, err := watch.New([]string{t.Certificate, t.Key}); err != nil {
 		r.log.Error("certificates are not watched", "event", "tls.failed", "err", err)
-		<-ctx.Done()
-		return
+	} else {
+		watching.Go(func() {
+			r.reloadCertificate(t) // what changed before the watch began
+			_ = w.Run(ctx, filesQuiet, filesPoll, func() { r.reloadCertificate(t) })
+		})
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.reloadCertificate(t) // what changed before the watch began
-		_ = w.Run(ctx, filesQuiet, filesPoll, func() { r.reloadCertificate(t) })
-	}()
 	select {
 	case <-ctx.Done():
 	case <-renewed:
-		cancel()
 	}
-	<-done
+	cancel()
 }
 
 func (r *relay) reloadCertificate(t config.TLS) {

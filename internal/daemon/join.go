@@ -40,14 +40,14 @@ func (r *relay) recheckHolds(ctx context.Context) error {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	for {
-		changed := r.live.Changed()
+		changed := r.live.Changed() // before Recheck: what changes during it is not missed
+		r.queue.Recheck()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
 		case <-tick.C:
 		}
-		r.queue.Recheck()
 	}
 }
 
@@ -128,27 +128,26 @@ func (o outbox) Send(ctx context.Context, key string, env mail.Envelope, body []
 	return nil
 }
 
-// accepted is called after a commit is in force.
+// accepted is called after a commit is in force. What counts is what is in
+// force by now: the same commit, with the break-glass blocks over it.
 func (r *relay) accepted(ctx context.Context, a reconcile.Accepted) error {
-	return r.confirm.Accepted(ctx, confirm.Event{Snapshot: a.Snapshot, Previous: a.Previous, First: a.First, Rewound: a.Rewound})
+	return r.confirm.Accepted(ctx, confirm.Event{Snapshot: r.live.Load(), Previous: a.Previous, First: a.First, Rewound: a.Rewound})
 }
 
-// recheckConfirmations looks each hour for confirmations that have become due
-// by the clock: a block that ended.
+// recheckConfirmations looks at the start and each hour for confirmations that
+// have become due by the clock: a block that ended.
 func (r *relay) recheckConfirmations(ctx context.Context) error {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
 	for {
+		err := r.confirm.Accepted(ctx, confirm.Event{Snapshot: r.live.Load()})
+		if err != nil && ctx.Err() == nil {
+			r.log.Error("confirmations are late", "event", "confirm.failed", "err", err)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		}
-		if r.register.State().Unannounced {
-			continue // reconcile is at it
-		}
-		if err := r.confirm.Accepted(ctx, confirm.Event{Snapshot: r.live.Load()}); err != nil && ctx.Err() == nil {
-			r.log.Error("confirmations are late", "event", "confirm.failed", "err", err)
 		}
 	}
 }

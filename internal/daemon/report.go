@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"net/netip"
+	"sync"
 	"time"
 
 	"example.edu/gatepost/internal/config"
@@ -29,7 +30,7 @@ func (r *relay) newStatus(c *config.Relay) *status.Server {
 	}
 	return status.New(status.Options{
 		Host:     c.Hostname,
-		Version:  version(),
+		Version:  Version(),
 		Started:  r.started,
 		Sources:  sources,
 		Gatherer: r.registry,
@@ -57,7 +58,7 @@ func (r *relay) registerReport(c *config.Relay) status.Register {
 		Reason:      s.Why,
 		Command:     s.Command,
 		Addresses:   s.Addresses,
-		Live:        countLive(r.live.Load(), time.Now()),
+		Live:        r.liveNow.of(r.live.Load(), time.Now()),
 		Dropped:     s.Dropped,
 		Problems:    s.Problems,
 		Unconfirmed: s.Unannounced,
@@ -66,6 +67,30 @@ func (r *relay) registerReport(c *config.Relay) status.Register {
 		out.Substituted = append(out.Substituted, status.Substitution{File: sub.Path, Commit: sub.From})
 	}
 	return out
+}
+
+// liveFor is how long a count of the live addresses is good enough: they change
+// by the clock alone, when one expires or a block ends.
+const liveFor = 5 * time.Second
+
+// A liveCount remembers how many addresses may send, since counting takes tens
+// of milliseconds where there are 100,000 and /readyz is asked often. The zero
+// value is ready.
+type liveCount struct {
+	mu       sync.Mutex
+	snapshot *policy.Snapshot // guarded by mu, as the others
+	at       time.Time
+	n        int
+}
+
+// of is how many addresses of s may send at now, or could a moment ago.
+func (l *liveCount) of(s *policy.Snapshot, now time.Time) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.snapshot != s || now.Sub(l.at) >= liveFor || now.Before(l.at) {
+		l.snapshot, l.at, l.n = s, now, countLive(s, now)
+	}
+	return l.n
 }
 
 // countLive is how many addresses may send at now.

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"sync"
 )
 
 // steps is what has to be undone at the end, last in, first out. Its methods
@@ -34,32 +34,41 @@ func (s *steps) later(name string, f func() error) {
 	s.undo = append(s.undo, step{name, f})
 }
 
-// start runs a loop in a goroutine of its own. At the end its context is
-// cancelled and it is waited for. A loop that ends before is a failure of the
-// daemon.
-func (s *steps) start(name string, run func(context.Context) error) {
+// A loop runs until its context ends; then it finishes what is under way and
+// returns.
+type loop struct {
+	name string
+	run  func(context.Context) error
+}
+
+// start runs loops, each in a goroutine of its own. At the end the context of
+// all of them is cancelled, and they are waited for. A loop that ends before is
+// a failure of the daemon.
+func (s *steps) start(loops ...loop) {
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		err := run(ctx)
-		if ctx.Err() == nil {
-			if err == nil {
-				err = errors.New("it ended by itself")
+	ended := make([]error, len(loops))
+	var running sync.WaitGroup
+	for i, l := range loops {
+		running.Go(func() {
+			err := l.run(ctx)
+			switch {
+			case ctx.Err() == nil:
+				if err == nil {
+					err = errors.New("it ended by itself")
+				}
+				select {
+				case s.failed <- fmt.Errorf("%s: %w", l.name, err):
+				default:
+				}
+			case err != nil && !errors.Is(err, context.Canceled):
+				ended[i] = fmt.Errorf("ending %s: %w", l.name, err)
 			}
-			select {
-			case s.failed <- fmt.Errorf("%s: %w", name, err):
-			default:
-			}
-			err = nil // told already
-		}
-		done <- err
-	}()
-	s.later(name, func() error {
+		})
+	}
+	s.later("", func() error {
 		cancel()
-		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-			return err
-		}
-		return nil
+		running.Wait()
+		return errors.Join(ended...)
 	})
 }
 
@@ -68,8 +77,11 @@ func (s *steps) unwind() error {
 	var all []error
 	for i := len(s.undo) - 1; i >= 0; i-- {
 		if err := s.undo[i].end(); err != nil {
-			s.log.Error("did not end as it should", "event", "relay.stop", "part", s.undo[i].name, "err", err)
-			all = append(all, fmt.Errorf("ending %s: %w", s.undo[i].name, err))
+			if s.undo[i].name != "" { // else the error says it
+				err = fmt.Errorf("ending %s: %w", s.undo[i].name, err)
+			}
+			s.log.Error("did not end as it should", "event", "relay.stop", "err", err)
+			all = append(all, err)
 		}
 	}
 	s.undo = nil
@@ -97,18 +109,11 @@ func firstPort(addrs []string) int {
 	return n
 }
 
-func trimSpace(b []byte) []byte { return bytes.TrimSpace(b) }
-
-// version is what the build says of itself.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
+// Version is what the build says of itself: the module's version, which for a
+// build from a checkout tells the commit, and whether it was changed.
+func Version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
 	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value
-		}
-	}
-	return info.Main.Version
+	return "unknown"
 }

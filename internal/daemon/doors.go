@@ -1,0 +1,183 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"example.edu/gatepost/internal/config"
+)
+
+// doors are the listeners, open and not yet answered.
+type doors struct {
+	control           net.Listener
+	status            net.Listener // nil: off
+	relay, submission []net.Listener
+}
+
+// openDoors binds everything that the configuration names.
+func openDoors(ctx context.Context, l config.Listen, log *slog.Logger, s *steps) (d doors, err error) {
+	if d.control, err = openSocket(ctx, l.Socket, s); err != nil {
+		return d, err
+	}
+	if l.HTTP != "" {
+		if d.status, err = openPort(ctx, "status pages", l.HTTP, log, s); err != nil {
+			return d, err
+		}
+	}
+	for _, addr := range l.Relay {
+		ln, err := openPort(ctx, "port 25", addr, log, s)
+		if err != nil {
+			return d, err
+		}
+		d.relay = append(d.relay, ln)
+	}
+	for _, addr := range l.Submission {
+		ln, err := openPort(ctx, "port 587", addr, log, s)
+		if err != nil {
+			return d, err
+		}
+		d.submission = append(d.submission, ln)
+	}
+	return d, nil
+}
+
+func openPort(ctx context.Context, name, addr string, log *slog.Logger, s *steps) (net.Listener, error) {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listening for %s: %w", name, err)
+	}
+	s.later(name, func() error { return closed(ln.Close()) })
+	log.Info("listening", "event", "relay.listen", "port", name, "address", ln.Addr().String())
+	return ln, nil
+}
+
+// closed is the error of closing what its server may have closed before.
+func closed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// openSocket opens the operators' socket: a file of mode 0600 from its first
+// moment on.
+func openSocket(ctx context.Context, path string, s *steps) (net.Listener, error) {
+	if err := makeDir(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	if err := removeStale(ctx, path); err != nil {
+		return nil, fmt.Errorf("opening the operators' socket: %w", err)
+	}
+	ln, err := bindPrivately(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the operators' socket: %w", err)
+	}
+	s.later("operators' socket", func() error {
+		err := os.Remove(path)
+		if errors.Is(err, fs.ErrNotExist) { // somebody was tidy
+			err = nil
+		}
+		return errors.Join(err, closed(ln.Close()))
+	})
+	return ln, nil
+}
+
+// bindPrivately binds a socket of mode 0600 at path. It is bound in a folder
+// that nobody else can enter, and moved once it has its mode: between bind and
+// chmod anybody could connect.
+func bindPrivately(ctx context.Context, path string) (net.Listener, error) {
+	private := path + ".d"
+	inside := filepath.Join(private, "s") // four octets in all, which config leaves free
+	for _, name := range []string{inside, private} {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	if err := os.Mkdir(private, 0o700); err != nil {
+		return nil, err
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "unix", inside)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(private))
+	}
+	ln.(*net.UnixListener).SetUnlinkOnClose(false) // it has another name by then
+	if err := errors.Join(os.Chmod(inside, 0o600), os.Rename(inside, path), os.Remove(private)); err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return ln, nil
+}
+
+// removeStale removes a socket that a killed relay left; a live one is an
+// error.
+func removeStale(ctx context.Context, path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("%s is in the way: it is not a socket", path)
+	}
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path)
+	switch {
+	case err == nil:
+		conn.Close()
+		return fmt.Errorf("another relay answers at %s", path)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return os.Remove(path)
+	}
+	return fmt.Errorf("another relay may be behind %s: %w", path, err)
+}
+
+// maxOperators bounds the connections to one HTTP server. Those above wait.
+const maxOperators = 64
+
+// serveHTTP is one HTTP server with a bound on everything.
+func serveHTTP(name string, ln net.Listener, h http.Handler, log *slog.Logger) loop {
+	var end sync.RWMutex // read-held by each request
+	server := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if !end.TryRLock() {
+				panic(http.ErrAbortHandler) // the end waits for the lock, or has it
+			}
+			defer end.RUnlock()
+			h.ServeHTTP(w, req)
+		}),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      5 * time.Minute, // a long queue takes its time
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	return loop{name, func(ctx context.Context) error {
+		ended := make(chan error, 1)
+		go func() { ended <- server.Serve(netutil.LimitListener(ln, maxOperators)) }()
+		select {
+		case err := <-ended:
+			return err
+		case <-ctx.Done():
+		}
+		grace, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if server.Shutdown(grace) != nil {
+			server.Close() // which ends the requests' contexts
+		}
+		<-ended
+		end.Lock() // for good: requests use what is taken down next
+		return nil
+	}}
+}
