@@ -79,11 +79,10 @@ func (disk) WriteFile(path string, data []byte) error        { return durable.Wr
 
 // Defaults, and what bounds a round.
 const (
-	DefaultPoll        = 30 * time.Second
-	DefaultMaxRemovals = 0.3
-	maxBackoff         = 5 * time.Minute
-	maxSources         = 256 << 20 // bytes of all files of the register together
-	maxProblems        = 1000      // kept for State
+	DefaultPoll = 30 * time.Second
+	maxBackoff  = 5 * time.Minute
+	maxSources  = 256 << 20 // bytes of all files of the register together
+	maxProblems = 1000      // kept for State
 )
 
 // ErrRefused, returned by Options.Verify, says that the commit must not be
@@ -109,7 +108,7 @@ type Options struct {
 	Source      Source
 	Dir         string       // for the files register.*; must exist
 	Live        *policy.Live // what New and each round store in
-	MaxRemovals float64      // part of the live addresses that one change may take away; 0 means DefaultMaxRemovals, 1 never waits
+	MaxRemovals float64      // part of the live addresses that one change may take away, from 0 to 1; fewer than five addresses never wait
 	Poll        time.Duration
 	Volume      registration.Volume // the site's cap, see policy.Options
 
@@ -152,9 +151,6 @@ func New(o Options) (*Reconciler, error) {
 	}
 	if o.MaxRemovals < 0 || o.MaxRemovals > 1 {
 		return nil, fmt.Errorf("reconcile: maxRemovals is %v, and must be between 0 and 1", o.MaxRemovals)
-	}
-	if o.MaxRemovals == 0 {
-		o.MaxRemovals = DefaultMaxRemovals
 	}
 	if o.Poll <= 0 {
 		o.Poll = DefaultPoll

@@ -200,6 +200,31 @@ func TestMassRemovalWaitsAndItsBlocksDoNot(t *testing.T) {
 	s.want(head, 7, 8, 9, 10, 12, 20)
 }
 
+// The floor keeps a small register workable; above it, zero means zero.
+func TestNoRemovalsAllowed(t *testing.T) {
+	s := newSite(t)
+	s.begin(20)
+	o := s.options()
+	o.MaxRemovals = 0
+	var err error
+	if s.r, err = reconcile.New(o); err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i <= 4; i++ {
+		s.remove(printer(i))
+	}
+	head := s.commit()
+	s.once()
+	s.want(head, seq(5, 20)...)
+	for i := 5; i <= 9; i++ {
+		s.remove(printer(i))
+	}
+	s.commit()
+	s.once()
+	s.want(head, seq(5, 20)...)
+	s.condition(reconcile.Held, "5 of 16 live addresses")
+}
+
 func TestHeldCommitThatIsTakenBack(t *testing.T) {
 	s := newSite(t)
 	good := s.begin(6)

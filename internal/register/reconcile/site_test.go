@@ -71,7 +71,7 @@ func (s *site) restart() {
 
 func (s *site) options() reconcile.Options {
 	return reconcile.Options{
-		Source: s.source, Dir: s.dir, Live: s.live, Disk: s.disk,
+		Source: s.source, Dir: s.dir, Live: s.live, Disk: s.disk, MaxRemovals: 0.3,
 		Now: func() time.Time { return today },
 		OnAccept: func(_ context.Context, a reconcile.Accepted) error {
 			if s.acceptErr != nil {
