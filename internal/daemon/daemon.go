@@ -94,7 +94,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	r.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r.log.Info("starting", "event", "relay.start", "config", c, "version", Version())
 	for _, w := range c.Warnings {
-		r.log.Warn("configuration", "event", "config.warning", "problem", w.String(), "hint", w.Hint)
+		r.log.Warn("the configuration has a problem", "event", "config.warning", "problem", w.String(), "hint", w.Hint)
 	}
 	doors, err := r.prepare(ctx, c, o.Reserve, s)
 	switch {
@@ -164,10 +164,10 @@ func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
 	}
 	var ports []loop
 	for _, ln := range d.relay {
-		ports = append(ports, loop{"port 25", func(ctx context.Context) error { return r.server.ServeRelay(ctx, ln) }})
+		ports = append(ports, loop{"listen.relay", func(ctx context.Context) error { return r.server.ServeRelay(ctx, ln) }})
 	}
 	for _, ln := range d.submission {
-		ports = append(ports, loop{"port 587", func(ctx context.Context) error { return r.server.ServeSubmission(ctx, ln) }})
+		ports = append(ports, loop{"listen.submission", func(ctx context.Context) error { return r.server.ServeSubmission(ctx, ln) }})
 	}
 	s.start(ports...) // one group: at the end none takes mail while another drains
 }

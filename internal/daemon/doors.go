@@ -32,19 +32,19 @@ func openDoors(ctx context.Context, l config.Listen, log *slog.Logger, s *steps)
 		return d, err
 	}
 	if l.HTTP != "" {
-		if d.status, err = openPort(ctx, "status pages", l.HTTP, log, s); err != nil {
+		if d.status, err = openPort(ctx, "http", l.HTTP, log, s); err != nil {
 			return d, err
 		}
 	}
 	for _, addr := range l.Relay {
-		ln, err := openPort(ctx, "port 25", addr, log, s)
+		ln, err := openPort(ctx, "relay", addr, log, s)
 		if err != nil {
 			return d, err
 		}
 		d.relay = append(d.relay, ln)
 	}
 	for _, addr := range l.Submission {
-		ln, err := openPort(ctx, "port 587", addr, log, s)
+		ln, err := openPort(ctx, "submission", addr, log, s)
 		if err != nil {
 			return d, err
 		}
@@ -56,9 +56,9 @@ func openDoors(ctx context.Context, l config.Listen, log *slog.Logger, s *steps)
 func openPort(ctx context.Context, name, addr string, log *slog.Logger, s *steps) (net.Listener, error) {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("listening for %s: %w", name, err)
+		return nil, fmt.Errorf("opening listen.%s: %w", name, err)
 	}
-	s.later(name, func() error { return closed(ln.Close()) })
+	s.later("listen."+name, func() error { return closed(ln.Close()) })
 	log.Info("listening", "event", "relay.listen", "port", name, "address", ln.Addr().String())
 	return ln, nil
 }
@@ -161,7 +161,7 @@ func serveHTTP(name string, ln net.Listener, h http.Handler, log *slog.Logger) l
 		WriteTimeout:      5 * time.Minute, // a long queue takes its time
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(log.With("event", "http.failed", "port", name).Handler(), slog.LevelWarn),
 	}
 	return loop{name, func(ctx context.Context) error {
 		ended := make(chan error, 1)

@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"net"
-	"net/smtp"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+
+	"example.edu/gatepost/internal/status"
 )
 
 // run runs a program nobody here wrote and returns all it printed.
@@ -28,6 +28,7 @@ func (w *world) run(stdin string, name string, args ...string) (string, error) {
 // branch, a merge and a push through git http-backend, confirmed, delivered;
 // then taken off again.
 func TestRequestBecomesDelivery(t *testing.T) {
+	t.Parallel()
 	needs(t, "swaks")
 	w := newWorld(t)
 	w.start()
@@ -40,7 +41,7 @@ func TestRequestBecomesDelivery(t *testing.T) {
 		t.Fatalf("the first sync mailed somebody:\n%s", got[0])
 	}
 
-	w.merge("scanner", 7, func() { w.register("lab", "scanner", "127.0.0.2") })
+	w.merge("scanner", 7, func() { w.registered("scanner", "127.0.0.2") })
 	w.eventually("the confirmation arrives", func() bool { return len(w.hop.holding("127.0.0.2", "it@lab.example")) == 1 })
 	confirmation := w.hop.holding("127.0.0.2", "it@lab.example")[0]
 	for _, want := range []string{"#7", "scanner.lab.example", "relay.lab.example", port(w.relay), port(w.submission), "STARTTLS", "swaks", "postmaster@lab.example"} {
@@ -77,13 +78,6 @@ func port(addr string) string {
 	return p
 }
 
-// waitCommit waits until the relay has taken over what was pushed.
-func (w *world) waitCommit() {
-	w.t.Helper()
-	head := w.git(w.checkout, "rev-parse", "main")
-	w.eventually("the relay is at "+head, func() bool { return strings.Contains(w.get("/status"), head) })
-}
-
 func (w *world) swaks(from, subject string, more ...string) (string, error) {
 	w.t.Helper()
 	host, port, _ := net.SplitHostPort(w.relay)
@@ -94,6 +88,7 @@ func (w *world) swaks(from, subject string, more ...string) (string, error) {
 
 // TestRealClients sends through both ports with clients nobody here wrote.
 func TestRealClients(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.start()
 	relayHost, relayPort, _ := net.SplitHostPort(w.relay)
@@ -169,148 +164,60 @@ with smtplib.SMTP(host, int(relay), source_address=("127.0.0.1", 0)) as s:
 // TestLoadThroughPostfixTools pushes smtp-source's load through the relay into
 // smtp-sink and counts at the far end.
 func TestLoadThroughPostfixTools(t *testing.T) {
-	needs(t, "smtp-source", "smtp-sink", "sh")
-	w := newWorld(t)
-	const messages = 500
-	sinkDir := filepath.Join(w.dir, "sink")
-	if err := os.MkdirAll(sinkDir, 0o777); err != nil {
-		t.Fatal(err)
+	for name, more := range map[string][]string{
+		"a connection for each message": nil,
+		"connections that are kept":     {"-d"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			needs(t, "smtp-source", "smtp-sink")
+			w := newWorld(t)
+			const messages = 400
+			arrived := w.sink()
+			w.start()
+			args := append(more, "-s", "10", "-l", "4096", "-m", fmt.Sprint(messages), "-f", "a@lab.example", "-t", "b@example.org", w.relay)
+			if out, err := w.run("", "smtp-source", args...); err != nil {
+				t.Fatalf("smtp-source: %v\n%s", err, out)
+			}
+			w.eventually("all arrive", func() bool { return arrived() >= messages })
+			w.waitReport("the queue is empty", func(r status.Report) bool { return r.Queue.Entries == 0 })
+			if n := arrived(); n != messages {
+				t.Errorf("%d messages arrived, of %d", n, messages)
+			}
+		})
 	}
-	if err := os.Chmod(sinkDir, 0o777); err != nil {
-		t.Fatal(err)
+}
+
+// sink puts Postfix's smtp-sink in the place of the next hop; it returns how
+// many messages have arrived.
+func (w *world) sink() (arrived func() int) {
+	w.t.Helper()
+	dir := filepath.Join(w.dir, "sink")
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		w.t.Fatal(err)
 	}
-	addr := freeAddr(t)
-	sink := exec.Command("smtp-sink", "-d", filepath.Join(sinkDir, "m."), addr, "100")
-	var sinkOut bytes.Buffer
-	sink.Stderr = &sinkOut
+	w.hop.addr = freeAddr(w.t)
+	args := []string{"-d", filepath.Join(dir, "m."), w.hop.addr, "100"}
 	if os.Getuid() == 0 {
-		sink.Args = append([]string{"smtp-sink", "-u", "root"}, sink.Args[1:]...)
+		args = append([]string{"-u", "root"}, args...)
 	}
+	sink := exec.Command("smtp-sink", args...)
 	if err := sink.Start(); err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	defer func() { sink.Process.Kill(); sink.Wait() }()
-	w.hop.addr = addr
-	w.start()
-	if out, err := w.run("", "smtp-source", "-s", "10", "-l", "4096", "-m", fmt.Sprint(messages), "-f", "a@lab.example", "-t", "b@example.org", w.relay); err != nil {
-		t.Fatalf("smtp-source: %v\n%s", err, out)
-	}
-	w.eventually("all arrive", func() bool {
-		files, _ := filepath.Glob(filepath.Join(sinkDir, "m.*"))
-		total := 0
+	w.t.Cleanup(func() { sink.Process.Kill(); sink.Wait() })
+	return func() (n int) {
+		files, err := filepath.Glob(filepath.Join(dir, "m.*"))
+		if err != nil {
+			w.t.Fatal(err)
+		}
 		for _, f := range files {
-			data, _ := os.ReadFile(f)
-			total += bytes.Count(data, []byte("X-Rcpt-Args: <b@example.org>"))
-		}
-		return total >= messages
-	})
-}
-
-// TestKilled kills the daemon while mail comes in and goes out. Whatever got a
-// 250 must arrive.
-func TestKilled(t *testing.T) {
-	w := newWorld(t)
-	w.extra = `queue: retry: ["1s"]`
-	torture(t, w, 5)
-}
-
-// torture runs rounds of load, kill -9 and restart.
-func torture(t *testing.T, w *world, rounds int) {
-	w.configure()
-	accepted := map[string]bool{}
-	n := 0
-	for round := range rounds {
-		w.launch()
-		w.waitReady()
-		killAt := time.NewTimer(time.Duration(50+37*round%400) * time.Millisecond)
-		results := make(chan string)
-		stop := make(chan struct{})
-		for range 4 {
-			go func(base int) {
-				defer func() { results <- "" }()
-				for i := 0; ; i++ {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					id := fmt.Sprintf("torture-%d-%d-%d", round, base, i)
-					if sendOne(w.relay, id) == nil {
-						results <- id
-					}
-				}
-			}(n)
-			n++
-		}
-		running, killed := 4, false
-		for running > 0 {
-			select {
-			case id := <-results:
-				if id == "" {
-					running--
-				} else {
-					accepted[id] = true
-				}
-			case <-killAt.C:
-				w.kill()
-				killed = true
-				close(stop)
+			data, err := os.ReadFile(f)
+			if err != nil {
+				w.t.Fatal(err)
 			}
+			n += bytes.Count(data, []byte("X-Rcpt-Args: <b@example.org>"))
 		}
-		if !killed {
-			t.Fatal("the round ended before the kill")
-		}
+		return n
 	}
-	w.launch()
-	w.waitReady()
-	if len(accepted) == 0 {
-		t.Fatal("no message was accepted in any round")
-	}
-	count := map[string]int{}
-	w.eventually("every accepted message arrives", func() bool {
-		clear(count)
-		for _, m := range w.hop.received() {
-			if _, after, ok := strings.Cut(m, "Subject: torture-"); ok {
-				id, _, _ := strings.Cut(after, "\r\n")
-				count["torture-"+id]++
-			}
-		}
-		for id := range accepted {
-			if count[id] == 0 {
-				return false
-			}
-		}
-		return true
-	})
-	duplicates := 0
-	for _, c := range count {
-		duplicates += c - 1
-	}
-	t.Logf("%d kills: %d messages got a 250, every one arrived; %d came twice", rounds, len(accepted), duplicates)
-}
-
-// sendOne sends one message; nil means that its end of data got a 250.
-func sendOne(addr, id string) error {
-	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	c, err := smtp.NewClient(conn, "relay")
-	if err != nil {
-		return err
-	}
-	if err := c.Mail("device@lab.example"); err != nil {
-		return err
-	}
-	if err := c.Rcpt("someone@example.org"); err != nil {
-		return err
-	}
-	data, err := c.Data()
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(data, "From: device@lab.example\r\nSubject: %s\r\n\r\nbody\r\n", id)
-	return data.Close()
 }

@@ -143,7 +143,7 @@ func (r *relay) reloadCertificate(t config.TLS) {
 		return
 	}
 	if now := r.certs.current.Load(); before == nil || !before.Leaf.Equal(now.Leaf) {
-		r.log.Info("certificate loaded", "event", "tls.loaded", "notAfter", now.Leaf.NotAfter)
+		r.log.Info("certificate loaded", "event", "tls.loaded", "not_after", now.Leaf.NotAfter)
 	}
 }
 
@@ -168,5 +168,5 @@ func (r *relay) reload() {
 		r.register.Wake()
 	}
 	r.conf.told.Store(&status.Config{File: r.conf.file, NeedRestart: restart})
-	r.log.Info("configuration read again", "event", "config.loaded", "applied", applied, "needRestart", restart)
+	r.log.Info("configuration read again", "event", "config.loaded", "applied", applied, "need_restart", restart)
 }

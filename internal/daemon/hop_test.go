@@ -10,110 +10,180 @@ import (
 	"testing"
 )
 
+// What a hop can be told to answer besides a reply.
+const (
+	hangUp = "close" // without a word
+	stall  = "stall" // nothing, until the client goes away
+)
+
 // A hop is a next hop that keeps what it is given. It says what a test tells
 // it to say.
 type hop struct {
-	addr  string
+	addr string
+
 	mu    sync.Mutex
-	mails []string
+	mails []string                    // envelope and message; guarded by mu
 	reply func(command string) string // "" means the usual answer; called with mu held
+	keep  func(envelope, body string) // in place of mails; called with mu held
+	conns map[net.Conn]bool           // guarded by mu
+	all   sync.WaitGroup
 }
 
 func newHop(t *testing.T) *hop {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", freeAddr(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &hop{addr: ln.Addr().String()}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go h.serve(conn)
+	h := &hop{addr: ln.Addr().String(), conns: map[net.Conn]bool{}}
+	h.all.Go(func() { h.accept(ln) })
+	t.Cleanup(func() {
+		ln.Close()
+		h.mu.Lock()
+		for c := range h.conns {
+			c.Close()
 		}
+		h.mu.Unlock()
+		h.all.Wait()
 	})
-	t.Cleanup(func() { ln.Close(); wg.Wait() })
 	return h
 }
 
-// say makes the hop answer as f does.
+func (h *hop) accept(ln net.Listener) {
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		h.mu.Lock()
+		h.conns[conn] = true
+		h.mu.Unlock()
+		h.all.Go(func() {
+			h.serve(conn)
+			conn.Close()
+			h.mu.Lock()
+			delete(h.conns, conn)
+			h.mu.Unlock()
+		})
+	}
+}
+
+// say makes the hop answer as f does; nil: as usual. The commands are those of
+// SMTP, as they come, and CONNECT, BODY (its first line was read), DOT.
 func (h *hop) say(f func(command string) string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.reply = f
 }
 
-func (h *hop) answer(conn net.Conn, command, usual string) bool {
-	h.mu.Lock()
-	reply := ""
-	if h.reply != nil {
-		reply = h.reply(command)
-	}
-	h.mu.Unlock()
-	if reply == "close" {
-		return false
-	}
-	if reply == "" {
-		reply = usual
-	}
-	_, err := io.WriteString(conn, reply+"\r\n")
-	return err == nil && !strings.HasPrefix(reply, "421")
+// answerTo makes the hop give one reply to one verb.
+func (h *hop) answerTo(verb, reply string) {
+	h.say(func(command string) string {
+		if strings.HasPrefix(strings.ToUpper(command), verb) {
+			return reply
+		}
+		return ""
+	})
+}
+
+// A session is one connection to a hop.
+type session struct {
+	h        *hop
+	conn     net.Conn
+	in       *bufio.Reader
+	envelope string // MAIL and RCPT lines
 }
 
 func (h *hop) serve(conn net.Conn) {
-	defer conn.Close()
-	r := bufio.NewReader(conn)
-	if !h.answer(conn, "CONNECT", "220 hop.example ESMTP") {
+	s := &session{h: h, conn: conn, in: bufio.NewReader(conn)}
+	if !s.answer("CONNECT", "220 hop.example ESMTP") {
 		return
 	}
-	for {
-		line, err := r.ReadString('\n')
-		if err != nil {
-			return
+	for s.command() {
+	}
+}
+
+// answer says what the test wants said; false ends the session.
+func (s *session) answer(command, usual string) bool {
+	s.h.mu.Lock()
+	reply := ""
+	if s.h.reply != nil {
+		reply = s.h.reply(command)
+	}
+	s.h.mu.Unlock()
+	if reply == "" {
+		reply = usual
+	}
+	return s.write(reply)
+}
+
+func (s *session) write(reply string) bool {
+	switch reply {
+	case "":
+		return true
+	case hangUp:
+		return false
+	case stall:
+		io.Copy(io.Discard, s.in)
+		return false
+	}
+	_, err := io.WriteString(s.conn, reply+"\r\n")
+	return err == nil && !strings.HasPrefix(reply, "421")
+}
+
+func (s *session) command() bool {
+	line, err := s.in.ReadString('\n')
+	if err != nil {
+		return false
+	}
+	line = strings.TrimSpace(line)
+	verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
+	switch verb {
+	case "EHLO":
+		return s.answer(line, "250-hop.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 50000000")
+	case "DATA":
+		return s.data(line)
+	case "QUIT":
+		s.answer(line, "221 bye")
+		return false
+	case "MAIL":
+		s.envelope = line + "\r\n"
+	case "RCPT":
+		s.envelope += line + "\r\n"
+	}
+	return s.answer(line, "250 2.0.0 ok")
+}
+
+func (s *session) data(line string) bool {
+	refused := true // as the test may want it
+	s.h.mu.Lock()
+	if s.h.reply == nil || s.h.reply(line) == "" {
+		refused = false
+	}
+	s.h.mu.Unlock()
+	if refused {
+		return s.answer(line, "")
+	}
+	if !s.write("354 go on") {
+		return false
+	}
+	var body bytes.Buffer
+	for first := true; ; first = false {
+		l, err := s.in.ReadString('\n')
+		if err != nil || first && !s.answer("BODY", "") {
+			return false
 		}
-		line = strings.TrimSpace(line)
-		verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
-		switch verb {
-		case "EHLO":
-			if !h.answer(conn, line, "250-hop.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 50000000") {
-				return
-			}
-		case "DATA":
-			if !h.answer(conn, line, "354 go on") {
-				return
-			}
-			var body bytes.Buffer
-			for {
-				l, err := r.ReadString('\n')
-				if err != nil {
-					return
-				}
-				if l == ".\r\n" {
-					break
-				}
-				body.WriteString(strings.TrimPrefix(l, "."))
-			}
-			if !h.take(conn, body.String()) {
-				return
-			}
-		case "QUIT":
-			h.answer(conn, line, "221 bye")
-			return
-		default:
-			if !h.answer(conn, line, "250 2.0.0 ok") {
-				return
-			}
+		if l == ".\r\n" {
+			return s.take(body.String())
 		}
+		body.WriteString(strings.TrimPrefix(l, "."))
 	}
 }
 
 // take keeps a message, if the answer to its end is to be a good one: first
 // kept, then answered, as a real next hop does.
-func (h *hop) take(conn net.Conn, body string) bool {
+func (s *session) take(body string) bool {
+	h := s.h
 	h.mu.Lock()
 	reply := ""
 	if h.reply != nil {
@@ -122,18 +192,19 @@ func (h *hop) take(conn net.Conn, body string) bool {
 	if reply == "" {
 		reply = "250 2.0.0 taken"
 	}
-	if strings.HasPrefix(reply, "2") {
-		h.mails = append(h.mails, body)
+	switch {
+	case !strings.HasPrefix(reply, "2"):
+	case h.keep != nil:
+		h.keep(s.envelope, body)
+	default:
+		h.mails = append(h.mails, s.envelope+body)
 	}
 	h.mu.Unlock()
-	if reply == "close" {
-		return false
-	}
-	_, err := io.WriteString(conn, reply+"\r\n")
-	return err == nil && !strings.HasPrefix(reply, "421")
+	return s.write(reply)
 }
 
-// received lists the messages that came to their end.
+// received lists the messages that came to their end, each behind its
+// envelope.
 func (h *hop) received() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -80,7 +80,7 @@ func (s *steps) unwind() error {
 			if s.undo[i].name != "" { // else the error says it
 				err = fmt.Errorf("ending %s: %w", s.undo[i].name, err)
 			}
-			s.log.Error("did not end as it should", "event", "relay.stop", "err", err)
+			s.log.Error("did not end as it should", "event", "relay.stop_failed", "err", err)
 			all = append(all, err)
 		}
 	}

@@ -8,7 +8,9 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,30 +18,40 @@ import (
 	"net"
 	"net/http"
 	"net/http/cgi"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"example.edu/gatepost/internal/cli"
 	"example.edu/gatepost/internal/daemon"
+	"example.edu/gatepost/internal/status"
 )
 
 // TestMain lets the test binary be the daemon, so that it can be killed.
 func TestMain(m *testing.M) {
 	config := os.Getenv("GATEPOST_TEST_DAEMON")
 	if config == "" {
+		flag.Parse()
+		parallel := false
+		flag.Visit(func(f *flag.Flag) { parallel = parallel || f.Name == "test.parallel" })
+		if !parallel { // these tests spend their time waiting for polls of other processes
+			flag.Set("test.parallel", "8")
+		}
 		os.Exit(m.Run())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := daemon.Run(ctx, daemon.Options{ConfigFile: config, Logger: log}); err != nil {
+	reserve, _ := strconv.ParseInt(os.Getenv("GATEPOST_TEST_RESERVE"), 10, 64) // without it: the default
+	if err := daemon.Run(ctx, daemon.Options{ConfigFile: config, Logger: log, Reserve: reserve}); err != nil {
 		fmt.Fprintln(os.Stderr, "daemon:", err)
 		os.Exit(1)
 	}
@@ -67,14 +79,20 @@ type world struct {
 	dir        string
 	checkout   string // where a department works
 	remote     string // the bare repository behind git http-backend
-	registerAt string // what the relay's configuration names
-	gitHost    *httptest.Server
+	gitAddr    string // host:port of the repository's host
+	gitToken   atomic.Pointer[string]
+	stopGit    func()
 	hop        *hop
 	relay      string // host:port, port-25 behaviour
 	submission string // host:port, port-587 behaviour
 	status     string // host:port
+	socket     string
+	state      string
 	config     string
+	quiet      bool   // another relay confirms
+	register   string // more of the register's configuration, CUE
 	extra      string // more configuration, CUE
+	reserve    uint64 // octets that stay free on the state's disk; 0: the default
 	proc       *exec.Cmd
 	log        *lockedBuffer
 }
@@ -87,14 +105,15 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, dir: t.TempDir(), hop: newHop(t), log: &lockedBuffer{}}
 	w.checkout = filepath.Join(w.dir, "checkout")
 	w.remote = filepath.Join(w.dir, "git", "register.git")
-	w.relay, w.submission, w.status = freeAddr(t), freeAddr(t), freeAddr(t)
+	w.socket, w.state, w.config = filepath.Join(w.dir, "relay.sock"), filepath.Join(w.dir, "state"), filepath.Join(w.dir, "relay.cue")
+	w.relay, w.submission, w.status, w.gitAddr = freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t)
 
 	w.write("registrations/campus/campus.cue", `
-campus: ["127.0.0.0/8"]
+campus: ["127.0.0.0/16"]
 networks: "127.0.0.0/16": {department: "lab", use: "static"}
 departments: lab: {name: "Laboratory", speakers: [{github: "octocat", id: 583231}], contactDomains: ["lab.example"]}
 `)
-	w.register("lab", "printer", "127.0.0.1")
+	w.registered("printer", "127.0.0.1")
 	w.git(w.dir, "init", "-q", "--bare", "-b", "main", w.remote)
 	w.git(w.remote, "config", "http.receivepack", "true")
 	w.git(w.checkout, "init", "-q", "-b", "main")
@@ -102,9 +121,10 @@ departments: lab: {name: "Laboratory", speakers: [{github: "octocat", id: 583231
 	w.git(w.checkout, "config", "user.email", "postmaster@lab.example")
 	w.git(w.checkout, "config", "commit.gpgSign", "false")
 	w.hostGit()
-	w.git(w.checkout, "remote", "add", "origin", w.registerAt)
+	t.Cleanup(func() { w.stopGit() })
+	w.git(w.checkout, "remote", "add", "origin", w.remote)
 	w.commit("A register with one printer")
-	w.git(w.checkout, "push", "-q", "origin", "main")
+	w.push()
 	w.certificate()
 	t.Cleanup(func() {
 		w.stop()
@@ -122,13 +142,34 @@ func (w *world) hostGit() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.gitHost = httptest.NewServer(&cgi.Handler{
+	ln, err := net.Listen("tcp", w.gitAddr)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	backend := &cgi.Handler{
 		Path: path,
 		Args: []string{"http-backend"},
 		Env:  []string{"GIT_PROJECT_ROOT=" + filepath.Join(w.dir, "git"), "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=postmaster"},
-	})
-	w.t.Cleanup(w.gitHost.Close)
-	w.registerAt = w.gitHost.URL + "/register.git"
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		if token := w.gitToken.Load(); token != nil {
+			if _, password, _ := req.BasicAuth(); password != *token {
+				rw.Header().Set("WWW-Authenticate", "Basic")
+				http.Error(rw, "who are you?", http.StatusUnauthorized)
+				return
+			}
+		}
+		backend.ServeHTTP(rw, req)
+	})}
+	var serving sync.WaitGroup
+	serving.Go(func() { server.Serve(ln) })
+	w.stopGit = func() { server.Close(); serving.Wait() }
+}
+
+// push brings the checkout's main branch to the repository.
+func (w *world) push(more ...string) {
+	w.t.Helper()
+	w.git(w.checkout, append([]string{"push", "-q", "origin", "main"}, more...)...)
 }
 
 // write puts a file into the checkout.
@@ -143,11 +184,16 @@ func (w *world) write(name, text string) {
 	}
 }
 
-// register writes a registration of one address.
-func (w *world) register(department, name, ip string) {
+// registered writes a registration of one address for a year.
+func (w *world) registered(name, ip string) {
 	w.t.Helper()
-	w.write("registrations/"+department+"/"+name+".cue", fmt.Sprintf(`
-department: %q
+	w.registeredUntil(name, ip, time.Now().AddDate(1, 0, 0))
+}
+
+func (w *world) registeredUntil(name, ip string, expires time.Time) {
+	w.t.Helper()
+	w.write("registrations/lab/"+name+".cue", fmt.Sprintf(`
+department: "lab"
 contact: {name: "Lab IT", email: "it@lab.example"}
 purpose:   "Scan to mail."
 whyNoAuth: "No SMTP AUTH in the firmware."
@@ -155,7 +201,7 @@ hosts: [{ip: %q, name: "%s.lab.example", kind: "printer"}]
 volume: {perHour: 100000, perDay: 1000000}
 expires: %q
 accept: {policies: true, notBulk: true, notWorkstation: true, noMailServer: true}
-`, department, ip, name, time.Now().AddDate(1, 0, 0).Format(time.DateOnly)))
+`, ip, name, expires.Format(time.DateOnly)))
 }
 
 // git runs the git command line.
@@ -190,7 +236,7 @@ func (w *world) merge(branch string, number int, change func()) string {
 	w.commit("Change of " + branch)
 	w.git(w.checkout, "switch", "-q", "main")
 	w.git(w.checkout, "merge", "-q", "--no-ff", "-m", fmt.Sprintf("Merge pull request #%d from lab/%s", number, branch), branch)
-	w.git(w.checkout, "push", "-q", "origin", "main")
+	w.push()
 	return w.git(w.checkout, "rev-parse", "HEAD")
 }
 
@@ -230,21 +276,20 @@ func (w *world) certificate() {
 // configure writes the relay's configuration.
 func (w *world) configure() {
 	w.t.Helper()
-	w.config = filepath.Join(w.dir, "relay.cue")
 	text := fmt.Sprintf(`
 hostname:   "relay.lab.example"
 postmaster: "postmaster@lab.example"
 portal:     "https://relay.lab.example"
 listen: {relay: [%q], submission: [%q], http: %q, socket: %q}
 tls: {certificate: %q, key: %q}
-register: {repository: %q, branch: "main", poll: "1s"}
+register: {repository: %q, branch: "main", poll: "1s"%s}
 state: %q
 deliver: smarthosts: [%q]
-confirm: true
+confirm: %v
 %s
-`, w.relay, w.submission, w.status, filepath.Join(w.dir, "relay.sock"),
+`, w.relay, w.submission, w.status, w.socket,
 		filepath.Join(w.dir, "cert.pem"), filepath.Join(w.dir, "key.pem"),
-		w.registerAt, filepath.Join(w.dir, "state"), w.hop.addr, w.extra)
+		"http://"+w.gitAddr+"/register.git", w.register, w.state, w.hop.addr, !w.quiet, w.extra)
 	if err := os.WriteFile(w.config, []byte(text), 0o644); err != nil {
 		w.t.Fatal(err)
 	}
@@ -265,7 +310,7 @@ func (w *world) launch() {
 		w.t.Fatal(err)
 	}
 	w.proc = exec.Command(self)
-	w.proc.Env = append(os.Environ(), "GATEPOST_TEST_DAEMON="+w.config)
+	w.proc.Env = append(os.Environ(), "GATEPOST_TEST_DAEMON="+w.config, fmt.Sprintf("GATEPOST_TEST_RESERVE=%d", w.reserve))
 	w.proc.Stderr = w.log
 	w.proc.Stdout = w.log
 	if err := w.proc.Start(); err != nil {
@@ -277,13 +322,59 @@ func (w *world) launch() {
 func (w *world) waitReady() {
 	w.t.Helper()
 	w.eventually("the relay is ready", func() bool {
-		resp, err := http.Get("http://" + w.status + "/readyz")
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
+		code, _ := w.page("/readyz")
+		return code == http.StatusOK
 	})
+}
+
+// page reads a page of the relay's status server; code 0: nobody answers.
+func (w *world) page(path string) (code int, text string) {
+	w.t.Helper()
+	resp, err := http.Get("http://" + w.status + path)
+	if err != nil {
+		return 0, ""
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+// report is what the relay says of itself.
+func (w *world) report() (r status.Report) {
+	w.t.Helper()
+	code, text := w.page("/status")
+	if code != http.StatusOK {
+		w.t.Fatalf("/status answered %d: %s", code, text)
+	}
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+// waitReport waits until the relay says of itself what is true by cond.
+func (w *world) waitReport(what string, cond func(status.Report) bool) {
+	w.t.Helper()
+	w.eventually(what, func() bool { return cond(w.report()) })
+}
+
+// waitCommit waits until the relay has taken over what the checkout's main
+// branch is at.
+func (w *world) waitCommit() {
+	w.t.Helper()
+	head := w.git(w.checkout, "rev-parse", "main")
+	w.waitReport("the relay is at "+head, func(r status.Report) bool { return r.Register.Commit == head })
+}
+
+// gatepost runs the operators' command line against the relay's socket.
+func (w *world) gatepost(args ...string) (code int, out string) {
+	w.t.Helper()
+	var b bytes.Buffer
+	code = cli.Main(w.t.Context(), cli.Options{Args: append(args, "--socket", w.socket), Stdout: &b, Stderr: &b, Now: time.Now})
+	return code, b.String()
 }
 
 // kill ends the daemon as a power cut would end the process.
@@ -301,18 +392,27 @@ func (w *world) stop() {
 	if w.proc == nil {
 		return
 	}
-	w.proc.Process.Signal(syscall.SIGTERM)
-	done := make(chan error, 1)
-	go func() { done <- w.proc.Wait() }()
-	select {
-	case err := <-done:
-		if err != nil {
-			w.t.Errorf("the daemon ended with %v", err)
-		}
-	case <-time.After(30 * time.Second):
-		w.proc.Process.Signal(syscall.SIGQUIT) // its goroutines into the log
-		<-done
+	w.term()
+	w.waitEnd()
+}
+
+// term asks the daemon to end.
+func (w *world) term() {
+	if err := w.proc.Process.Signal(syscall.SIGTERM); err != nil {
+		w.t.Errorf("the daemon has ended before it was asked to: %v", err)
+	}
+}
+
+// waitEnd waits for the daemon's end.
+func (w *world) waitEnd() {
+	w.t.Helper()
+	late := time.AfterFunc(30*time.Second, func() {
 		w.t.Error("the daemon did not end within 30 s of SIGTERM")
+		w.proc.Process.Signal(syscall.SIGQUIT) // its goroutines into the log
+	})
+	defer late.Stop()
+	if err := w.proc.Wait(); err != nil {
+		w.t.Errorf("the daemon ended with %v", err)
 	}
 	w.proc = nil
 }
@@ -333,30 +433,23 @@ func (w *world) eventually(what string, cond func() bool) {
 	}
 }
 
-// get reads a page of the relay's status server.
-func (w *world) get(path string) string {
-	w.t.Helper()
-	resp, err := http.Get("http://" + w.status + path)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return string(body)
-}
+// nextPort is where freeAddr looks next.
+var nextPort = atomic.Int32{}
 
-// freeAddr finds a port that was free a moment ago.
+// freeAddr finds a port that is free, among those that the system gives to
+// nobody by itself, so that it stays free until it is used.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 10_000 + (os.Getpid()*101+int(nextPort.Add(1)))%20_000
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			ln.Close()
+			return ln.Addr().String()
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // lockedBuffer collects a process's output.
