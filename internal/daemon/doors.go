@@ -161,7 +161,7 @@ func serveHTTP(name string, ln net.Listener, h http.Handler, log *slog.Logger) l
 		WriteTimeout:      5 * time.Minute, // a long queue takes its time
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.With("event", "http.failed", "port", name).Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(log.With("event", "http.failed", "part", name).Handler(), slog.LevelWarn),
 	}
 	return loop{name, func(ctx context.Context) error {
 		ended := make(chan error, 1)
