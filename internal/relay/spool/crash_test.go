@@ -64,7 +64,7 @@ type acknowledged struct {
 	bodies  map[ID][]byte // Commit returned nil, and Remove was not called
 	maybe   map[ID][]byte // Remove was called, or Commit gave an unknown outcome
 	keys    map[string]bool
-	settled map[ID]ID // DSN → the entry whose removal was in its batch
+	settled map[ID]ID // entry → the DSN in whose batch it is removed, from before the Commit on
 }
 
 func newAcknowledged() *acknowledged {
@@ -92,6 +92,11 @@ func (a *acknowledged) clone() *acknowledged {
 
 // put commits one message and notes what was promised.
 func (a *acknowledged) put(s *Spool, b []byte, opts ...CommitOption) (*Entry, error) {
+	return a.putAbout(s, b, "", opts...)
+}
+
+// putAbout is put for the DSN that ends another entry.
+func (a *acknowledged) putAbout(s *Spool, b []byte, about ID, opts ...CommitOption) (*Entry, error) {
 	w, err := s.Create(context.Background(), envelope("someone@example.org"))
 	if err != nil {
 		return nil, err
@@ -99,6 +104,11 @@ func (a *acknowledged) put(s *Spool, b []byte, opts ...CommitOption) (*Entry, er
 	defer w.Abort()
 	a.mu.Lock()
 	a.maybe[w.ID()] = b
+	if about != "" {
+		a.settled[about] = w.ID()
+		a.maybe[about] = a.bodies[about] // from here on it may be gone, but only for its DSN
+		delete(a.bodies, about)
+	}
 	a.mu.Unlock()
 	for p := b; len(p) > 0; {
 		n := min(len(p), 20_000)
@@ -145,12 +155,7 @@ func (a *acknowledged) work(s *Spool, flush bool) {
 	if large != nil {
 		settled := *large
 		settled.State = []RecipientState{{Done: true}}
-		a.gone(large.ID) // from here on it may be gone, but only with its DSN
-		if d, err := a.put(s, body(4, 900), Settling(&settled)); err == nil {
-			a.mu.Lock()
-			a.settled[d.ID] = large.ID
-			a.mu.Unlock()
-		}
+		a.putAbout(s, body(4, 900), large.ID, Settling(&settled))
 	}
 	if keyed != nil {
 		a.gone(keyed.ID)
@@ -211,9 +216,12 @@ func (a *acknowledged) verify(fs vfs.FS) error {
 			return fmt.Errorf("%s was acknowledged and is lost", id)
 		}
 	}
-	for d, about := range a.settled {
-		if found[d] && found[about] {
+	for about, d := range a.settled {
+		switch {
+		case found[d] && found[about]:
 			return fmt.Errorf("%s is there beside its DSN %s", about, d)
+		case !found[d] && !found[about]:
+			return fmt.Errorf("%s is lost: neither it nor its DSN %s is there", about, d)
 		}
 	}
 	for key := range a.keys {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // TestDamage flips one bit in each octet of a record, then of a body.
@@ -158,4 +159,36 @@ func newestLog(t *testing.T, fs vfs.FS) string {
 		}
 	}
 	return "spool/engine/" + newest
+}
+
+// TestBodyFilesOutliveTheirRecords cuts the power at the moment a body's file
+// is removed: a record that came back without it would be a damaged entry.
+func TestBodyFilesOutliveTheirRecords(t *testing.T) {
+	for name, end := range map[string]func(*Spool, *Entry) error{
+		"Remove": func(s *Spool, e *Entry) error { return s.Remove(e.ID) },
+		"Notify": func(s *Spool, e *Entry) error {
+			e.State[0].Done = true
+			_, err := s.Notify(t.Context(), envelope("a@b.example"), []byte("dsn"), e)
+			return err
+		},
+	} {
+		mem := vfs.NewCrashableMem()
+		var after *vfs.MemFS // what the disk holds when the file goes
+		s := open(t, errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind == errorfs.OpRemove && strings.Contains(op.Path, "bodies") {
+				after = mem.CrashClone(vfs.CrashCloneCfg{})
+			}
+			return nil
+		})))
+		e := put(t, s, body(1, 2*inlineMax))
+		if err := end(s, e); err != nil {
+			t.Fatal(err)
+		}
+		if after == nil {
+			t.Fatalf("%s: the body stays", name)
+		}
+		if _, err := open(t, after).Get(e.ID); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: the record would outlive its body: %v", name, err)
+		}
+	}
 }

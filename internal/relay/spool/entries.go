@@ -57,13 +57,11 @@ func (s *Spool) Remove(id ID) error {
 // settle adds the new state, or the removal, of an entry to a batch. An entry
 // that is gone already is no error.
 func (s *Spool) settle(b *pebble.Batch, e *Entry) (file, gone bool, err error) {
-	for _, st := range e.State {
-		if !st.Done {
-			if err := s.putState(b, e); !errors.Is(err, ErrNotFound) {
-				return false, false, err
-			}
-			return false, false, nil // an operator was quicker
+	if !e.done() {
+		if err := s.putState(b, e); !errors.Is(err, ErrNotFound) {
+			return false, false, err
 		}
+		return false, false, nil // an operator was quicker
 	}
 	file, err = s.locateLocked(e.ID)
 	if errors.Is(err, ErrNotFound) {

@@ -25,7 +25,7 @@ const DefaultReserve = 256 << 20
 type Options struct {
 	Dir        string                // created if missing; one process at a time
 	FS         vfs.FS                // nil: the disk
-	Reserve    int64                 // octets that stay free for removals and DSNs; 0: DefaultReserve; negative: none
+	Reserve    int64                 // octets that stay free for removals and the DSNs that come with them; 0: DefaultReserve; negative: none
 	Logger     *slog.Logger          // nil: silent
 	Registerer prometheus.Registerer // nil: metrics are kept and not shown
 }

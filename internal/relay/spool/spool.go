@@ -13,6 +13,7 @@ package spool
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"example.edu/gatepost/internal/mail"
@@ -40,6 +41,11 @@ type Entry struct {
 type RecipientState struct {
 	Done bool        `json:"done"` // delivered, or failed and told: nothing more is owed
 	Last mail.Result `json:"last"` // of the newest attempt; zero before the first
+}
+
+// done reports whether nothing more is owed to any recipient.
+func (e *Entry) done() bool {
+	return !slices.ContainsFunc(e.State, func(st RecipientState) bool { return !st.Done })
 }
 
 // Errors that callers tell apart.

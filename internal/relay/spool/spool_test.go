@@ -268,7 +268,7 @@ func TestReserve(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	kept := put(t, s, []byte("before"))
+	kept, ended := put(t, s, []byte("before")), put(t, s, []byte("it fails"))
 	w, err := s.Create(t.Context(), envelope("a@b.example"))
 	if err != nil {
 		t.Fatal(err)
@@ -283,6 +283,16 @@ func TestReserve(t *testing.T) {
 	}
 	if got, err := read(t, s, kept.ID); err != nil || string(got) != "before" {
 		t.Errorf("reading when full: %v", err)
+	}
+	// The end of an entry is told of from the reserve; a delay can wait.
+	kept.State[0].Done = false
+	if _, err := s.Notify(t.Context(), envelope("x@y.example"), []byte("delayed"), kept); !errors.Is(err, ErrFull) {
+		t.Errorf("a DSN that frees nothing: %v", err)
+	}
+	failed := *ended
+	failed.State = []RecipientState{{Done: true}}
+	if _, err := s.Notify(t.Context(), envelope("x@y.example"), body(1, 2*inlineMax), &failed); err != nil {
+		t.Errorf("a DSN that frees its entry: %v", err)
 	}
 	kept.Attempts++
 	if err := errors.Join(s.Update(kept), s.Remove(kept.ID)); err != nil {

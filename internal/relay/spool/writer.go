@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -42,6 +43,14 @@ type Writer struct {
 
 // Create begins a message. ErrFull when the disk's reserve is reached.
 func (s *Spool) Create(ctx context.Context, env mail.Envelope) (*Writer, error) {
+	if err := s.room(); err != nil {
+		return nil, err
+	}
+	return s.create(ctx, env)
+}
+
+// create is Create without a look at the reserve.
+func (s *Spool) create(ctx context.Context, env mail.Envelope) (*Writer, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("spool: creating: %w", err)
 	}
@@ -49,9 +58,6 @@ func (s *Spool) Create(ctx context.Context, env mail.Envelope) (*Writer, error) 
 		return nil, err
 	}
 	if err := checkEnvelope(env); err != nil {
-		return nil, err
-	}
-	if err := s.room(); err != nil {
 		return nil, err
 	}
 	buf := s.buffers.Get().(*[]byte)
@@ -113,6 +119,10 @@ type commitOptions struct {
 	settle []*Entry
 }
 
+// frees reports whether the batch removes an entry: what makes room may use
+// the reserve.
+func (o commitOptions) frees() bool { return slices.ContainsFunc(o.settle, (*Entry).done) }
+
 // WithKey stores an idempotency key with the message. If the key is there
 // already, Commit stores nothing and returns ErrDuplicate.
 func WithKey(key string) CommitOption {
@@ -163,8 +173,10 @@ func (w *Writer) prepare(ctx context.Context, o commitOptions) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("spool: committing: %w", err)
 	}
-	if err := w.s.room(); err != nil {
-		return err
+	if !o.frees() {
+		if err := w.s.room(); err != nil {
+			return err
+		}
 	}
 	for _, key := range o.keys {
 		if key == "" || len(key) > maxKey {
@@ -320,15 +332,29 @@ func (s *Spool) Store(ctx context.Context, env mail.Envelope, body []byte, opts 
 	if err != nil {
 		return nil, err
 	}
+	return w.whole(ctx, body, opts...)
+}
+
+// Notify stores a DSN together with the state of the entry that it tells of:
+// either both last or neither. One that ends the entry is stored from the
+// reserve if need be: without it a full spool could not be rid of failures.
+func (s *Spool) Notify(ctx context.Context, env mail.Envelope, body []byte, about *Entry) (*Entry, error) {
+	begin := s.Create
+	if about.done() {
+		begin = s.create
+	}
+	w, err := begin(ctx, env)
+	if err != nil {
+		return nil, err
+	}
+	return w.whole(ctx, body, Settling(about))
+}
+
+// whole is a message from its first to its last octet.
+func (w *Writer) whole(ctx context.Context, body []byte, opts ...CommitOption) (*Entry, error) {
 	defer w.Abort()
 	if _, err := w.Write(body); err != nil {
 		return nil, err
 	}
 	return w.Commit(ctx, opts...)
-}
-
-// Notify stores a DSN together with the state of the entry that it tells of:
-// either both last or neither.
-func (s *Spool) Notify(ctx context.Context, env mail.Envelope, body []byte, about *Entry) (*Entry, error) {
-	return s.Store(ctx, env, body, Settling(about))
 }
