@@ -27,7 +27,9 @@ func (q *Queue) attempt(ctx context.Context, j *job) {
 	}
 	if why := q.o.Held(e); why != "" {
 		q.mu.Lock()
-		q.sched.setHold(it, why, false, time.Now())
+		if !it.operator { // else an operator was quicker, and that hold is not ours to lift
+			q.sched.setHold(it, why, false, time.Now())
+		}
 		q.mu.Unlock()
 		q.log.Info("attempts stop", "event", "queue.held", "id", it.id, "reason", why)
 		return
@@ -189,7 +191,8 @@ type outcome struct {
 // judge applies results to a copy of e. Who has no result is Deferred; who is
 // Deferred at the deadline has failed.
 func judge(e *spool.Entry, rcpts []int, results []mail.Result, now, deadline time.Time) *outcome {
-	o := &outcome{entry: draftOf(e), whole: true}
+	// What REQUIRETLS finds wanting is no fault of the destination for others.
+	o := &outcome{entry: draftOf(e), whole: !e.Envelope.RequireTLS}
 	for k, i := range rcpts {
 		var r mail.Result
 		if k < len(results) {

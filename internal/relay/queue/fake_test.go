@@ -360,7 +360,7 @@ func (b *bench) check() {
 			jobs[j.dest]++
 		}
 		if it.entry != nil {
-			cached++
+			cached += len(it.entry.Envelope.To)
 		}
 	}
 	if depth != b.sched.depth || cached != b.sched.cached {

@@ -100,3 +100,14 @@ func (f *fifo[T]) pop() (v T, ok bool) {
 	}
 	return v, true
 }
+
+// keep drops the values that ok does not want.
+func (f *fifo[T]) keep(ok func(T) bool) {
+	kept := make([]T, 0, f.len()/2)
+	for _, v := range f.values[f.head:] {
+		if ok(v) {
+			kept = append(kept, v)
+		}
+	}
+	f.values, f.head = kept, 0
+}

@@ -287,8 +287,8 @@ func (q *Queue) poke() {
 	}
 }
 
-// maxCached is how many entries stay in memory from Accept to their first
-// attempt, so that it needs no read.
+// maxCached is how many recipients the entries have that stay in memory from
+// Accept to their first attempt, so that it needs no read.
 const maxCached = 4096
 
 // add puts an entry into the schedule. The caller holds mu.
@@ -300,9 +300,9 @@ func (q *Queue) add(e *spool.Entry, fresh bool) {
 	for destination, rcpts := range q.split(e) {
 		it.jobs = append(it.jobs, &job{item: it, dest: q.sched.destination(destination), rcpts: rcpts, next: e.Next, attempts: e.Attempts, index: -1})
 	}
-	if fresh && q.sched.cached < maxCached {
+	if n := len(e.Envelope.To); fresh && q.sched.cached+n <= maxCached {
 		it.entry = e
-		q.sched.cached++
+		q.sched.cached += n
 	}
 	now := time.Now()
 	if it.arrival.IsZero() {

@@ -109,7 +109,8 @@ type schedule struct {
 	checking int                // checks under way
 	arrivals fifo[*item]        // in order of arrival, gone ones included
 	depth    [numStates]int     // jobs by state
-	cached   int                // items with an entry
+	gone     int                // of arrivals
+	cached   int                // recipients of items with an entry
 }
 
 func newSchedule(limit int) schedule {
@@ -391,12 +392,17 @@ func (s *schedule) drop(it *item, now time.Time) {
 		s.refresh(j.dest, now)
 	}
 	it.jobs = nil
+	// One that stays long must not keep all that came after it in memory.
+	if s.gone++; s.gone > 32 && s.gone*2 > s.arrivals.len() { // amortised, as in fifo.pop
+		s.arrivals.keep(func(it *item) bool { return !it.gone })
+		s.gone = 0
+	}
 }
 
 func (s *schedule) uncache(it *item) {
 	if it.entry != nil {
+		s.cached -= len(it.entry.Envelope.To)
 		it.entry = nil
-		s.cached--
 	}
 }
 
@@ -423,5 +429,6 @@ func (s *schedule) oldest() time.Time {
 			return it.arrival
 		}
 		s.arrivals.pop()
+		s.gone--
 	}
 }
