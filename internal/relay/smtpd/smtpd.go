@@ -21,7 +21,7 @@
 //   - Every read and write has a deadline; every count from outside a bound.
 //
 // RFC 5321, 1870 (SIZE), 2034 (enhanced codes), 2920 (pipelining), 3030
-// (CHUNKING), 3207 (STARTTLS), 3461 (DSN), 6152 (8BITMIME), 6531 (SMTPUTF8),
+// (CHUNKING), 3207 (STARTTLS), 3461 (DSN), 3848 (with), 6152 (8BITMIME), 6531 (SMTPUTF8),
 // 8689 (REQUIRETLS).
 package smtpd
 
