@@ -55,6 +55,10 @@ type Options struct {
 	Postmaster string    // the address to write to
 	Now        time.Time // the date of the notification
 	RetryUntil time.Time // for Delay: when the relay gives up; zero leaves it unsaid
+
+	// Stead is who is told where there is no sender; null: nobody. It must not
+	// be given for a notification, which would then cause another one.
+	Stead mail.Address
 }
 
 // Compose writes one notification of a kind about the recipients of e with the
@@ -63,11 +67,15 @@ type Options struct {
 // a null reverse-path and goes to the sender of e.
 //
 // It reports false when nobody may be told: the sender is the null
-// reverse-path (RFC 5321 §6.1), or none of the recipients wants to be told of
-// this kind (RFC 3461 §4.1).
+// reverse-path (RFC 5321 §6.1) and nobody stands in for it, or none of the
+// recipients wants to be told of this kind (RFC 3461 §4.1).
 func Compose(o Options, kind Kind, e *spool.Entry, about []int, header []byte) (mail.Envelope, []byte, bool) {
+	reader := e.Envelope.From
+	if reader.IsNull() {
+		reader = o.Stead
+	}
 	about = wanted(kind, e, about)
-	if len(about) == 0 {
+	if len(about) == 0 || reader.IsNull() {
 		return mail.Envelope{}, nil, false
 	}
 	r := &report{
@@ -76,11 +84,12 @@ func Compose(o Options, kind Kind, e *spool.Entry, about []int, header []byte) (
 		e:      e,
 		about:  about,
 		host:   ascii(o.Hostname, maxName),
-		global: !e.Envelope.From.IsASCII(),
+		reader: reader,
+		global: !reader.IsASCII(),
 		header: headerLines(header),
 	}
 	env := mail.Envelope{
-		To:      []mail.Recipient{{Address: e.Envelope.From}}, // From stays null: RFC 3464 §2, RFC 5321 §6.1
+		To:      []mail.Recipient{{Address: reader}}, // From stays null: RFC 3464 §2, RFC 5321 §6.1
 		Arrival: o.Now,
 	}
 	if r.global {
@@ -91,9 +100,6 @@ func Compose(o Options, kind Kind, e *spool.Entry, about []int, header []byte) (
 
 // wanted drops the recipients that must not be told of, or do not exist.
 func wanted(kind Kind, e *spool.Entry, about []int) []int {
-	if e.Envelope.From.IsNull() {
-		return nil
-	}
 	word := "FAILURE"
 	if kind == Delay {
 		word = "DELAY"
@@ -122,8 +128,9 @@ type report struct {
 	e      *spool.Entry
 	about  []int
 	host   string
-	global bool     // the sender's address is not ASCII: RFC 6533 types throughout
-	header []string // of the message, sanitised
+	reader mail.Address // the sender, or who stands in
+	global bool         // the reader's address is not ASCII: RFC 6533 types throughout
+	header []string     // of the message, sanitised
 }
 
 // message is the whole of it: a header and three parts. RFC 3464 §2, RFC 6522 §3.
@@ -133,8 +140,11 @@ func (r *report) message() []byte {
 	original, originalEncoding := r.original()
 
 	subject := "Your mail could not be delivered"
-	if r.kind == Delay {
+	switch {
+	case r.kind == Delay:
 		subject = "Your mail is delayed"
+	case r.e.Envelope.From.IsNull():
+		subject = "Mail without a sender could not be delivered"
 	}
 	statusType, originalType := "message/delivery-status", "text/rfc822-headers"
 	if r.global { // RFC 6533 §4, §5
@@ -164,8 +174,8 @@ func (r *report) message() []byte {
 	return b.Bytes()
 }
 
-// to is the sender's address as a header field shows it.
-func (r *report) to() string { return "<" + clean(r.e.Envelope.From.String(), maxAddress) + ">" }
+// to is the reader's address as a header field shows it.
+func (r *report) to() string { return "<" + clean(r.reader.String(), maxAddress) + ">" }
 
 // part writes one body part; body ends in CRLF.
 func part(b *bytes.Buffer, boundary, kind, encoding string, body []byte) {

@@ -236,6 +236,23 @@ func TestWhoIsTold(t *testing.T) {
 			t.Error("told")
 		}
 	})
+	t.Run("somebody in place of a null sender", func(t *testing.T) {
+		o, e := options(), entry()
+		o.Stead = address(o.Postmaster)
+		env, msg, ok := Compose(o, Failure, e, []int{0}, []byte(header))
+		if !ok || env.To[0].Address != e.Envelope.From || bytes.Contains(msg, []byte("without a sender")) {
+			t.Errorf("%v %v: who sends is told\n%s", ok, env.To, msg)
+		}
+		e.Envelope.From = mail.Address{}
+		env, msg, ok = Compose(o, Failure, e, []int{0}, []byte(header))
+		if !ok || !env.From.IsNull() || env.To[0].Address != o.Stead || !bytes.Contains(msg, []byte("To: <postmaster@umich.edu>\r\nSubject: Mail without a sender")) {
+			t.Errorf("%v %v\n%s", ok, env, msg)
+		}
+		e.Envelope.To[0].Notify = "NEVER"
+		if _, _, ok = Compose(o, Failure, e, []int{0}, nil); ok {
+			t.Error("NOTIFY=NEVER was told")
+		}
+	})
 	t.Run("only those that want it", func(t *testing.T) {
 		e := entry()
 		e.Envelope.To[1].Notify = "NEVER"

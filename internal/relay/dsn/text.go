@@ -20,9 +20,12 @@ func (r *report) text() (body []byte, encoding string) {
 	if len(r.about) == 1 {
 		them = "the address"
 	}
-	if r.kind == Delay {
+	switch {
+	case r.kind == Delay:
 		wrap(&b, "", "Your message could not be delivered yet to "+them+" below. You need not send it again: the relay keeps trying"+r.until()+".")
-	} else {
+	case r.e.Envelope.From.IsNull():
+		wrap(&b, "", "A message could not be delivered to "+them+" below, and the relay has given up. It came without a sender's address (MAIL FROM:<>), so you are told instead.")
+	default:
 		wrap(&b, "", "Your message could not be delivered to "+them+" below, and the relay has given up.")
 	}
 	for _, i := range r.about {

@@ -2,6 +2,8 @@ package queue
 
 import (
 	"fmt"
+	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -113,5 +115,30 @@ func TestAnOperatorsHoldOutlastsABlock(t *testing.T) {
 			t.Errorf("%+v, %v, %d attempts", row, err, b.c.count())
 		}
 		b.check()
+	})
+}
+
+// TestMailWithoutASenderIsHandedToThePostmaster, and ends there: RFC 5321 §6.1.
+func TestMailWithoutASenderIsHandedToThePostmaster(t *testing.T) {
+	bubble(t, Options{}, func(b *bench) {
+		b.c.set(func() {
+			b.c.outcomes = func(mail.Address, int) mail.Result {
+				return mail.Result{Outcome: mail.Failed, RemoteMTA: "mx", Status: mail.Status{Code: 550}}
+			}
+		})
+		env := message("r", "bad@one.example")
+		env.From, env.Client = mail.Address{}, netip.MustParseAddr("192.0.2.7")
+		e := b.mem.put(env, []byte(text))
+		b.Accept(e)
+		pass(time.Hour)
+		var told []call
+		for _, k := range b.c.all() {
+			if k.id != e.ID {
+				told = append(told, k)
+			}
+		}
+		if len(told) != 1 || told[0].to[0] != "postmaster@relay.example" || !strings.Contains(told[0].body, "X-Mark: original") || b.mem.len() != 0 {
+			t.Errorf("%d are left, told: %+v", b.mem.len(), told)
+		}
 	})
 }

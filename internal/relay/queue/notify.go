@@ -15,8 +15,9 @@ import (
 const maxHeader = 64 << 10
 
 // tellFailure stores the DSN for failed recipients and, in the same batch, the
-// entry's new state. Where nobody may be told (a null sender, which is what a
-// DSN has, or NOTIFY=NEVER) the failure ends here, with a log line.
+// entry's new state. A client's message without a sender is the postmaster's.
+// Where nobody may be told (mail of the relay's own, such as a DSN, or
+// NOTIFY=NEVER) the failure ends here, with a log line.
 func (q *Queue) tellFailure(ctx context.Context, e draft, failed []int, now time.Time) error {
 	return q.tell(ctx, dsn.Failure, e, failed, now)
 }
@@ -26,8 +27,11 @@ func (q *Queue) tell(ctx context.Context, kind dsn.Kind, e draft, about []int, n
 	if kind == dsn.Delay {
 		o.RetryUntil = e.Envelope.Arrival.Add(q.o.Expiry)
 	}
+	if kind == dsn.Failure && e.Envelope.Client.IsValid() { // so that it cannot be a notification
+		o.Stead = q.postmaster
+	}
 	var header []byte
-	if !e.Envelope.From.IsNull() {
+	if !e.Envelope.From.IsNull() || !o.Stead.IsNull() {
 		header = q.header(e.ID)
 	}
 	env, body, ok := dsn.Compose(o, kind, e.Entry, about, header)
@@ -46,7 +50,7 @@ func (q *Queue) tell(ctx context.Context, kind dsn.Kind, e draft, about []int, n
 	}
 	q.metrics.notifications[kind].sent.Inc()
 	q.log.Info("the sender is told", "event", "queue.notified", "id", e.ID, "kind", kind.String(), "dsn", stored.ID,
-		"to", e.Envelope.From.String(), "recipients", len(about))
+		"to", env.To[0].Address.String(), "recipients", len(about))
 	q.Accept(stored)
 	return nil
 }

@@ -129,7 +129,7 @@ func TestListAndStats(t *testing.T) {
 }
 
 func TestOptionsAreChecked(t *testing.T) {
-	good := Options{Spool: newMemory(), Courier: newCourier(), Hostname: "h", Postmaster: "p"}
+	good := Options{Spool: newMemory(), Courier: newCourier(), Hostname: "h", Postmaster: "p@h"}
 	if _, err := New(good); err != nil {
 		t.Error(err)
 	}
@@ -137,6 +137,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"no spool":      func(o *Options) { o.Spool = nil },
 		"no courier":    func(o *Options) { o.Courier = nil },
 		"no host name":  func(o *Options) { o.Hostname = "" },
+		"no mailbox":    func(o *Options) { o.Postmaster = "p at h" },
 		"workers below": func(o *Options) { o.Workers = -1 },
 	} {
 		o := good

@@ -82,7 +82,7 @@ type Options struct {
 	Spool      Store
 	Courier    Courier
 	Hostname   string // of this relay, for DSNs
-	Postmaster string // an address for people, for DSNs
+	Postmaster string // an address for people, for DSNs; told of failures that no sender can be told of
 
 	// Held says why an entry must not be delivered now; "" if it may. It is
 	// asked before each attempt, and again for held entries on Recheck. Nil:
@@ -128,12 +128,13 @@ func orDefault[T ~int | ~int64](v *T, value T) {
 // A Queue is the schedule of one spool. Its methods may be called from any
 // goroutine, before, during and after Run.
 type Queue struct {
-	o       Options
-	store   Store
-	log     *slog.Logger
-	metrics *metrics
-	wake    chan struct{}  // capacity 1: something for Run to do
-	wg      sync.WaitGroup // workers
+	o          Options
+	store      Store
+	postmaster mail.Address
+	log        *slog.Logger
+	metrics    *metrics
+	wake       chan struct{}  // capacity 1: something for Run to do
+	wg         sync.WaitGroup // workers
 
 	mu      sync.Mutex
 	sched   schedule        // guarded by mu
@@ -158,8 +159,14 @@ func New(o Options) (*Queue, error) {
 	case o.Workers < 0 || o.PerDestination < 0 || o.MaxRecipients < 0 || o.Expiry < 0 || o.Grace < 0:
 		return nil, errors.New("queue: a bound is negative")
 	}
+	postmaster, err := mail.ParseAddress(o.Postmaster, true)
+	if err != nil {
+		return nil, fmt.Errorf("queue: the postmaster: %w", err)
+	}
 	o.defaults()
 	q := &Queue{
+		postmaster: postmaster,
+
 		o:       o,
 		store:   o.Spool,
 		log:     o.Logger,
