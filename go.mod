@@ -10,7 +10,8 @@ require (
 	github.com/gaissmai/bart v0.30.0 // routing tables for addresses and prefixes, immutable and without a lock
 	github.com/go-git/go-git/v5 v5.19.3 // git without a git binary
 	github.com/google/go-github/v60 v60.0.0 // pull requests, reviews and checks of GitHub, in its own words
-	github.com/miekg/dns v1.1.73 // a real DNS server for the tests of delivery
+	github.com/miekg/dns v1.1.73 // questions to a DNS server, past /etc/hosts and search lists, for evidence; and a real server for tests
+	github.com/openrdap/rdap v0.10.2 // reads what internet registries say of an address block, jCards included
 	github.com/prometheus/client_golang v1.25.0 // metrics in the format that sites collect
 	github.com/rogpeppe/go-internal v1.16.0 // testscript: the command line is tested as it is typed
 	github.com/spf13/cobra v1.10.2 // commands, help and shell completion
@@ -65,7 +66,6 @@ require (
 	github.com/mitchellh/go-homedir v1.1.0 // indirect
 	github.com/mitchellh/go-wordwrap v1.0.1 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
-	github.com/openrdap/rdap v0.10.2 // indirect
 	github.com/pelletier/go-toml/v2 v2.3.1 // indirect
 	github.com/pjbgf/sha1cd v0.7.0 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
