@@ -49,7 +49,7 @@ func (q *Queue) tell(ctx context.Context, kind dsn.Kind, e draft, about []int, n
 		return err
 	}
 	q.metrics.notifications[kind].sent.Inc()
-	q.log.Info("the sender is told", "event", "queue.notified", "id", e.ID, "kind", kind.String(), "dsn", stored.ID,
+	q.log.Info("a DSN is stored", "event", "queue.notified", "id", e.ID, "kind", kind.String(), "dsn", stored.ID,
 		"to", env.To[0].Address.String(), "recipients", len(about))
 	q.Accept(stored)
 	return nil
