@@ -178,7 +178,7 @@ func (c *Courier) attempt(ctx context.Context, destination string, m message) at
 			c.health.note(h, true, c.o.Now())
 			return c.finish(destination, s.transact(ctx, m), requireTLS)
 		}
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !requireTLS { // which may want more than the host is to blame for
 			c.health.note(h, false, c.o.Now())
 		}
 	}

@@ -139,6 +139,13 @@ func (c *Courier) addresses(ctx context.Context, h host) ([]netip.Addr, error) {
 	lookup, cancel := context.WithTimeout(ctx, c.o.Timeouts.Lookup)
 	defer cancel()
 	found, err := c.o.Resolver.LookupNetIP(lookup, "ip", name)
+	for _, family := range []string{"ip6", "ip4"} {
+		// A question about both that fails in one family and finds nothing in
+		// the other may say that there is none: nobody is failed on that word.
+		if len(found) == 0 && notFound(err) {
+			found, err = c.o.Resolver.LookupNetIP(lookup, family, name)
+		}
+	}
 	if len(found) == 0 {
 		if err == nil {
 			err = &net.DNSError{Err: "no address", Name: h.name, IsNotFound: true}

@@ -16,7 +16,8 @@ import (
 )
 
 // dnsServer answers from zone lines on loopback; names under servfail.example
-// fail. It returns a resolver that asks it.
+// fail, and one kind of question about names under no-a-answer or
+// no-aaaa-answer. It returns a resolver that asks it.
 func dnsServer(t *testing.T, records string) *net.Resolver {
 	t.Helper()
 	known := map[string][]dns.RR{}
@@ -39,7 +40,8 @@ func dnsServer(t *testing.T, records string) *net.Resolver {
 		name := strings.ToLower(q.Question[0].Name)
 		rrs, exists := known[name]
 		switch {
-		case strings.HasSuffix(name, "servfail.example."):
+		case strings.HasSuffix(name, "servfail.example."),
+			strings.HasPrefix(name, "no-"+strings.ToLower(dns.TypeToString[q.Question[0].Qtype])+"-answer."):
 			m.Rcode = dns.RcodeServerFailure
 		case !exists:
 			m.Rcode = dns.RcodeNameError
@@ -64,6 +66,7 @@ func dnsServer(t *testing.T, records string) *net.Resolver {
 }
 
 const records = `
+no-aaaa-answer.plain.example. 60 IN A 192.0.2.2
 plain.example.          60 IN MX 10 mx1.plain.example.
 plain.example.          60 IN MX 20 mx2.plain.example.
 mx1.plain.example.      60 IN A 192.0.2.1
@@ -76,6 +79,8 @@ halfdead.example.       60 IN MX 10 none.halfdead.example.
 halfdead.example.       60 IN MX 20 mx2.plain.example.
 tempdead.example.       60 IN MX 10 mx.servfail.example.
 mailless.example.       60 IN TXT "here"
+no-a-answer.example.    60 IN TXT "here"
+no-aaaa-answer.example. 60 IN TXT "here"
 xn--mnchen-3ya.example. 60 IN MX 10 mx2.plain.example.
 relay.example.edu.      60 IN A 192.0.2.9
 self.example.           60 IN MX 10 relay.example.edu.
@@ -121,6 +126,9 @@ func TestRoutes(t *testing.T) {
 		{domain: "null.example", want: "failed", status: "5.1.10"},
 		{domain: "nowhere.example", want: "failed", status: "5.1.2"},
 		{domain: "mailless.example", want: "failed", status: "5.1.2"},
+		{domain: "no-a-answer.example", want: "deferred", status: "4.4.3"},
+		{domain: "no-aaaa-answer.example", want: "deferred", status: "4.4.3"},
+		{domain: "no-aaaa-answer.plain.example", second: ok, want: "delivered", remote: "no-aaaa-answer.plain.example"},
 		{domain: "servfail.example", want: "deferred", status: "4.4.3"},
 		{domain: "dead.example", want: "failed", status: "5.4.4"},
 		{domain: "tempdead.example", want: "deferred", status: "4.4.3"},

@@ -92,6 +92,19 @@ func TestRequireTLS(t *testing.T) {
 	}
 }
 
+// A smarthost without the TLS that one message asks for is not down for others.
+func TestRequireTLSDoesNotMarkASmarthostDown(t *testing.T) {
+	courier := newCourier(t, Options{Smarthosts: []string{newSink(t, stepwise+"C QUIT").addr()}})
+	e := entry(1)
+	e.Envelope.RequireTLS = true
+	if got := courier.Deliver(t.Context(), e, bodyOf(content), indexes(1)); outcomes(got) != "deferred" {
+		t.Fatalf("%+v", got)
+	}
+	if down := courier.health.down; len(down) > 0 {
+		t.Errorf("down: %v", down)
+	}
+}
+
 // What the peer offered in clear text does not count inside TLS.
 func TestNothingIsCarriedOverIntoTLS(t *testing.T) {
 	s := newSink(t, "S 220 sink\nC EHLO\nS 250-sink\nS 250-SIZE 1\nS 250-PIPELINING\nS 250 STARTTLS\nC STARTTLS\nS 220 go\nT\nC EHLO\nS 250 sink\nC MAIL FROM:<s@example.edu>\nS 250 ok\nC RCPT\nS 250 ok\nC DATA\nS 354 go\nB\nS 250 ok\nC QUIT")
