@@ -138,6 +138,7 @@ with smtplib.SMTP(host, int(relay), source_address=("127.0.0.1", 0)) as s:
 	}
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			defer w.on(t)()
 			needs(t, tt.needs...)
 			subject := fmt.Sprintf("client %d", i)
 			if out, err := tt.send(subject); err != nil {
@@ -153,6 +154,7 @@ with smtplib.SMTP(host, int(relay), source_address=("127.0.0.1", 0)) as s:
 		})
 	}
 	t.Run("587 without STARTTLS is refused", func(t *testing.T) {
+		defer w.on(t)()
 		needs(t, "swaks")
 		out, err := w.swaks("127.0.0.1", "clear", "--port", submissionPort)
 		if err == nil || !strings.Contains(out, "530 5.7.0") {

@@ -31,7 +31,7 @@ type hop struct {
 
 func newHop(t *testing.T) *hop {
 	t.Helper()
-	ln, err := net.Listen("tcp", freeAddr(t))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,32 +91,33 @@ type session struct {
 	h        *hop
 	conn     net.Conn
 	in       *bufio.Reader
-	envelope string // MAIL and RCPT lines
+	envelope string // MAIL line, and RCPT lines that were not refused
+	mail     bool   // MAIL was not refused
+	open     bool   // there is a recipient
 }
 
 func (h *hop) serve(conn net.Conn) {
 	s := &session{h: h, conn: conn, in: bufio.NewReader(conn)}
-	if !s.answer("CONNECT", "220 hop.example ESMTP") {
+	if !s.write(s.ask("CONNECT", "220 hop.example ESMTP")) {
 		return
 	}
 	for s.command() {
 	}
 }
 
-// answer says what the test wants said; false ends the session.
-func (s *session) answer(command, usual string) bool {
+// ask is what the test wants said to a command, or else the usual.
+func (s *session) ask(command, usual string) string {
 	s.h.mu.Lock()
-	reply := ""
+	defer s.h.mu.Unlock()
 	if s.h.reply != nil {
-		reply = s.h.reply(command)
+		if reply := s.h.reply(command); reply != "" {
+			return reply
+		}
 	}
-	s.h.mu.Unlock()
-	if reply == "" {
-		reply = usual
-	}
-	return s.write(reply)
+	return usual
 }
 
+// write says something; false ends the session.
 func (s *session) write(reply string) bool {
 	switch reply {
 	case "":
@@ -140,37 +141,40 @@ func (s *session) command() bool {
 	verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
 	switch verb {
 	case "EHLO":
-		return s.answer(line, "250-hop.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 50000000")
+		return s.write(s.ask(line, "250-hop.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 50000000"))
 	case "DATA":
 		return s.data(line)
 	case "QUIT":
-		s.answer(line, "221 bye")
+		s.write(s.ask(line, "221 bye"))
 		return false
-	case "MAIL":
-		s.envelope = line + "\r\n"
-	case "RCPT":
-		s.envelope += line + "\r\n"
 	}
-	return s.answer(line, "250 2.0.0 ok")
+	usual := "250 2.0.0 ok"
+	if verb == "RCPT" && !s.mail {
+		usual = "503 5.5.1 no sender"
+	}
+	reply := s.ask(line, usual)
+	switch good := strings.HasPrefix(reply, "2"); {
+	case verb == "MAIL" || verb == "RSET":
+		s.envelope, s.mail, s.open = line+"\r\n", good && verb == "MAIL", false
+	case verb == "RCPT" && good:
+		s.envelope, s.open = s.envelope+line+"\r\n", true
+	}
+	return s.write(reply)
 }
 
 func (s *session) data(line string) bool {
-	refused := true // as the test may want it
-	s.h.mu.Lock()
-	if s.h.reply == nil || s.h.reply(line) == "" {
-		refused = false
+	usual := "354 go on"
+	if !s.open {
+		usual = "554 5.5.1 no recipient"
 	}
-	s.h.mu.Unlock()
-	if refused {
-		return s.answer(line, "")
-	}
-	if !s.write("354 go on") {
-		return false
+	reply := s.ask(line, usual)
+	if !s.write(reply) || !strings.HasPrefix(reply, "354") {
+		return reply != hangUp && reply != stall && !strings.HasPrefix(reply, "421")
 	}
 	var body bytes.Buffer
 	for first := true; ; first = false {
 		l, err := s.in.ReadString('\n')
-		if err != nil || first && !s.answer("BODY", "") {
+		if err != nil || first && !s.write(s.ask("BODY", "")) {
 			return false
 		}
 		if l == ".\r\n" {

@@ -253,7 +253,7 @@ func (w *world) certificate() {
 		DNSNames:     []string{"relay.lab.example", "localhost"},
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(24 * time.Hour),
+		NotAfter:     time.Now().AddDate(0, 2, 0),
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -415,6 +415,14 @@ func (w *world) waitEnd() {
 		w.t.Errorf("the daemon ended with %v", err)
 	}
 	w.proc = nil
+}
+
+// on has the world's failures reported to a subtest until the function that it
+// returns is called.
+func (w *world) on(t *testing.T) func() {
+	before := w.t
+	w.t = t
+	return func() { w.t = before }
 }
 
 // eventually polls a condition of another process, which sends no signal.

@@ -1,0 +1,175 @@
+package daemon_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"example.edu/gatepost/internal/status"
+)
+
+// TestNextHopRefuses has the next hop say no for good, at each step where it
+// can. The sender is told, once, and nothing stays in the queue.
+func TestNextHopRefuses(t *testing.T) {
+	for _, tt := range []struct{ verb, reply, status string }{
+		{"MAIL", "550 5.1.8 this sender is unknown", "5.1.8"},
+		{"RCPT", "550 5.1.1 no such person", "5.1.1"},
+		{"DATA", "554 5.7.1 not from you", "5.7.1"},
+		{"DOT", "554 5.6.0 what is that?", "5.6.0"},
+	} {
+		t.Run(tt.verb, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.start()
+			told := make(chan struct{})
+			w.hop.say(func(command string) string {
+				select {
+				case <-told: // the DSN itself is taken
+					return ""
+				default:
+				}
+				if strings.HasPrefix(command, tt.verb) {
+					close(told)
+					return tt.reply
+				}
+				return ""
+			})
+			w.accepted("127.0.0.1", "to nobody")
+			w.eventually("the sender is told", func() bool { return len(w.hop.received()) > 0 })
+			dsn := w.hop.received()[0]
+			for _, want := range []string{"MAIL FROM:<>", "RCPT TO:<device@lab.example>", "multipart/report", "Action: failed",
+				"Status: " + tt.status, "Final-Recipient: rfc822; someone@example.org", tt.reply[10:], "Subject: to nobody"} {
+				if !strings.Contains(dsn, want) {
+					t.Errorf("the DSN lacks %q:\n%s", want, dsn)
+				}
+			}
+			w.waitReport("the queue is empty", func(r status.Report) bool { return r.Queue.Entries == 0 })
+			if n := len(w.hop.received()); n != 1 {
+				t.Errorf("%d messages came and not one", n)
+			}
+		})
+	}
+}
+
+// TestNextHopDefers has the next hop fail for now, at each step where it can.
+// The message stays, through a kill, and arrives once.
+func TestNextHopDefers(t *testing.T) {
+	for _, tt := range []struct {
+		name, verb, reply string
+		whole             bool // the next hop itself counts as failing, and is left alone for a while
+	}{
+		{"greeting 421", "CONNECT", "421 4.3.2 busy", true},
+		{"no greeting", "CONNECT", stall, true},
+		{"hangs up at once", "CONNECT", hangUp, true},
+		{"MAIL 451", "MAIL", "451 4.3.0 later", false},
+		{"RCPT 450", "RCPT", "450 4.2.1 greylisted", false},
+		{"DATA 451", "DATA", "451 4.3.0 later", false},
+		{"stalls at DATA", "DATA", stall, true},
+		{"hangs up in the message", "BODY", hangUp, true},
+		{"DOT 452", "DOT", "452 4.3.1 disk full", false},
+		{"hangs up after the message", "DOT", hangUp, true},
+		{"stalls after the message", "DOT", stall, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.extra = `queue: retry: ["1s"]
+deliver: timeouts: {connect: "1s", command: "1s", data: "1s", dot: "1s"}
+`
+			w.start()
+			w.hop.answerTo(tt.verb, tt.reply)
+			w.accepted("127.0.0.1", "patience")
+			w.waitReport("the attempt has failed", func(r status.Report) bool {
+				return r.Queue.Entries == 1 && r.Queue.Depth["running"] == 0 && strings.Contains(w.log.tail(1000), "queue.deferred")
+			})
+			whole := slices.ContainsFunc(w.report().Queue.Destinations, func(d status.Destination) bool { return d.Failures > 0 })
+			if whole != tt.whole {
+				t.Errorf("the next hop counts as failing: %v", whole)
+			}
+			w.kill()
+			w.hop.say(nil)
+			w.start()
+			w.arrives("patience")
+			w.waitReport("the queue is empty", func(r status.Report) bool { return r.Queue.Entries == 0 })
+			if n := len(w.hop.received()); n != 1 {
+				t.Errorf("%d messages came and not one", n)
+			}
+		})
+	}
+}
+
+// TestNextHopIsGone has nobody listen where mail should go.
+func TestNextHopIsGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.extra = `queue: retry: ["1s"]`
+	there := w.hop.addr
+	w.hop.addr = freeAddr(t)
+	w.start()
+	for range 20 {
+		w.accepted("127.0.0.1", "nobody there")
+	}
+	w.waitReport("the next hop is missed", func(r status.Report) bool {
+		return r.Queue.Entries == 20 && len(r.Queue.Destinations) == 1 && r.Queue.Destinations[0].Failures > 0 && !r.Queue.Destinations[0].BlockedUntil.IsZero()
+	})
+	w.stop()
+	w.hop.addr = there // another one in the configuration
+	w.start()
+	w.eventually("all arrive", func() bool { return len(w.hop.holding("Subject: nobody there")) == 20 })
+}
+
+// TestNullSender has a message without a sender refused: the postmaster is
+// told in its place, and when that is refused too, nobody.
+func TestNullSender(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		refuse string
+		told   int
+	}{
+		{"the recipient is refused", "RCPT TO:<someone", 1},
+		{"everybody is refused", "RCPT TO:<", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.start()
+			w.hop.answerTo(strings.ToUpper(tt.refuse), "550 5.1.1 no such person")
+			if reply := w.sendAs("127.0.0.1", "", "a bounce"); !strings.HasPrefix(reply, "250") {
+				t.Fatalf("the null sender got %q", reply)
+			}
+			w.eventually("it is refused", func() bool { return strings.Contains(w.log.tail(1000), "no such person") })
+			w.waitReport("the queue is empty", func(r status.Report) bool { return r.Queue.Entries == 0 })
+			got := w.hop.received()
+			if len(got) != tt.told || len(w.hop.holding("MAIL FROM:<>", "RCPT TO:<postmaster@lab.example>")) != tt.told {
+				t.Errorf("%d were told, not %d:\n%s", len(got), tt.told, strings.Join(got, "\n"))
+			}
+		})
+	}
+}
+
+// TestPartlyRefused has one of two recipients refused: the other one gets the
+// message, and the sender hears of the one.
+func TestPartlyRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start()
+	w.hop.say(func(command string) string {
+		if strings.HasPrefix(command, "RCPT TO:<nobody@") {
+			return "550 5.1.1 no such person"
+		}
+		return ""
+	})
+	c, greeting := w.dial("127.0.0.1")
+	c.expect(greeting, "220 ")
+	for _, command := range []string{"EHLO a.lab.example", "MAIL FROM:<device@lab.example>", "RCPT TO:<someone@example.org>", "RCPT TO:<nobody@example.org>"} {
+		c.expect(c.say("%s", command), "250")
+	}
+	c.expect(c.say("DATA"), "354")
+	c.expect(c.say("Subject: to two\r\n\r\nScanned.\r\n."), "250")
+	w.eventually("one arrives and the sender is told", func() bool {
+		return len(w.hop.holding("RCPT TO:<someone@example.org>", "Subject: to two")) == 1 &&
+			len(w.hop.holding("MAIL FROM:<>", "RCPT TO:<device@lab.example>", "nobody@example.org", "5.1.1")) == 1
+	})
+	w.waitReport("the queue is empty", func(r status.Report) bool { return r.Queue.Entries == 0 })
+}
