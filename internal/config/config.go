@@ -1,8 +1,8 @@
 // Package config reads the daemons' configuration: one CUE file, held against
 // its definition in schema/, where every field has its comment and its default.
 //
-// A configuration is plain data; it is never evaluated beyond holding single
-// values against the schema. All problems come out in one run, each on the
+// A configuration is plain data; package registration, whose Definition holds it
+// to the schema, evaluates nothing else. All problems come out in one run, each on the
 // operator's own line and with a hint. What the schema cannot say (forms of
 // addresses, durations, one field against another) is checked here in Go.
 //
@@ -24,7 +24,7 @@ import (
 )
 
 // MaxFile is the largest configuration file, in bytes.
-const MaxFile = 1 << 20
+const MaxFile = registration.MaxConfiguration
 
 // A Relay is the effective configuration of the relay daemon: what the file
 // says, and the defaults of schema/relay.cue where it says nothing. It is never
@@ -179,10 +179,9 @@ func CheckRelay(path string, data []byte) (*Relay, error) {
 	if len(data) > MaxFile {
 		return nil, &Error{[]registration.Problem{tooLarge(path)}}
 	}
-	d := newDocument(path)
 	var raw rawRelay
-	d.read(data, "#Relay", "relay.cue", &raw)
-	if d.broken {
+	d := read(path, data, "#Relay", &raw)
+	if d.data == nil {
 		return nil, d.err()
 	}
 	r := d.relay(&raw)

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"example.edu/gatepost/internal/mail"
-	"example.edu/gatepost/internal/register/registration"
 )
 
 // rawRelay is #Relay as it is written.
@@ -61,7 +60,7 @@ const (
 )
 
 // relay makes the typed configuration and checks what the schema cannot say.
-// Whatever the walk found wrong already is zero here, and passes in silence.
+// Whatever does not fit the schema is not given here, and passes in silence.
 func (d *document) relay(raw *rawRelay) *Relay {
 	r := &Relay{
 		Hostname:   d.hostname("hostname", raw.Hostname),
@@ -166,7 +165,7 @@ func (d *document) unsupported() {
 		{"register.verify", "take it out; until then, protect the branch on the forge"},
 	} {
 		if d.has(row.path) {
-			d.add(d.position(row.path), registration.RuleSchema, row.path+" is not supported yet", row.instead)
+			d.reject(row.path, row.path+" is not supported yet", row.instead)
 		}
 	}
 }
@@ -208,6 +207,9 @@ func (d *document) listen(l Listen) Listen {
 // listenAddr checks "ADDRESS:PORT" with the address left out or literal: a name
 // would make the start of the relay depend on DNS.
 func (d *document) listenAddr(path, s string) {
+	if s == "" && !d.has(path) {
+		return
+	}
 	host, port, err := net.SplitHostPort(s)
 	if err != nil || !portNumber(port, true) {
 		d.wrong(path, fmt.Sprintf("%s: %q is no address with a port", path, s))
@@ -227,6 +229,9 @@ func portNumber(s string, zero bool) bool {
 }
 
 func (d *document) smarthost(path, s string) string {
+	if s == "" && !d.has(path) {
+		return ""
+	}
 	host, port, err := net.SplitHostPort(s)
 	if err != nil || !portNumber(port, false) {
 		d.wrong(path, fmt.Sprintf("%s: %q is not of the form host:port", path, s))
@@ -320,14 +325,14 @@ func (d *document) repository(s string, token bool) string {
 		d.wrong(path, path+" is neither an http or https URL nor an absolute path")
 		return ""
 	case u.User != nil:
-		d.add(d.position(path), registration.RuleSchema, path+" holds credentials",
+		d.reject(path, path+" holds credentials",
 			"put the token into a file of its own and name it as register.tokenFile")
 		return ""
 	case u.RawQuery != "" || u.Fragment != "":
 		d.wrong(path, path+" has a query or a fragment")
 		return ""
 	case u.Scheme == "http" && token && !loopback(u.Hostname()):
-		d.add(d.position(path), registration.RuleSchema, "the token would be sent to "+u.Host+" in clear text",
+		d.reject(path, "the token would be sent to "+u.Host+" in clear text",
 			"use https, or leave the token out")
 	}
 	return s
@@ -412,26 +417,4 @@ func FormatDuration(v time.Duration) string {
 		s = s[:len(s)-2]
 	}
 	return s
-}
-
-// has reports whether the file gives a value at path.
-func (d *document) has(path string) bool {
-	_, ok := d.at[path]
-	return ok
-}
-
-// wrong reports a value, with the schema's comment on its field as the hint.
-func (d *document) wrong(path, message string) {
-	if d.bad[path] {
-		return
-	}
-	d.add(d.position(path), registration.RuleSchema, message, d.hint(path))
-}
-
-func (d *document) warn(path, message, hint string) {
-	before := len(d.problems)
-	d.add(d.position(path), registration.RuleSchema, message, hint)
-	if len(d.problems) > before {
-		d.problems[before].Severity = registration.Warning
-	}
 }

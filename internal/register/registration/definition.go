@@ -1,6 +1,7 @@
 package registration
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 
@@ -37,34 +38,140 @@ func NewDefinition(name string) (*Definition, error) {
 	return define(ctx, builtin, name, cue.Value{})
 }
 
-// Decode reads plain data, holds it to the definition, fills the defaults in
-// and stores the result in the value that into points to, by its JSON tags.
-// Without an error among the problems, the Data tells where each value stands.
-// The file's name is only used in problems.
+// Decode reads a configuration: plain data, in which a group may be opened more
+// than once and a number carry a multiplier. It holds the data to the
+// definition, fills the defaults in and stores the result in the value that
+// into points to, by its JSON tags. The file's name is only used in problems.
+//
+// What does not fit is left out of the result, an element of a list being zero
+// and anything else its default, so that the caller's own checks can add to the
+// problems. The Data tells where each value stands; it is nil where nothing is
+// stored, since the file is no data or nothing of it makes sense.
 func (d *Definition) Decode(file string, data []byte, into any) (*Data, []Problem) {
-	r := &report{file: file}
-	if len(data) > MaxFile {
-		tooLarge(r, MaxFile)
+	r := &report{file: file, config: true}
+	if len(data) > MaxConfiguration {
+		tooLarge(r, MaxConfiguration)
 		return nil, r.sorted()
 	}
-	n := read(data, limits{MaxFile, maxNodes}, r)
+	n := read(data, limits{MaxConfiguration, maxConfigurationNodes}, r)
 	if n == nil {
 		return nil, r.sorted()
 	}
+	result := &Data{root: n}
 	value, err := d.judge(n)
 	if err != nil {
-		d.explain("the file", n, err, r)
-		return nil, r.sorted()
+		result.leaveOut(d.explain("the file", n, err, r))
+		if result.out[n] || !d.decodeRest(result, into) {
+			return nil, r.sorted()
+		}
+		return result, r.sorted()
 	}
 	if err := value.Decode(into); err != nil {
-		r.add(n.at, RuleSchema, "the values do not fit: "+clip(err.Error(), 200), "compare the file with the documentation")
+		r.add(n.at, RuleSchema, "the values do not fit: "+clip(err.Error(), 200), r.compare())
 		return nil, r.sorted()
 	}
-	return &Data{n}, nil
+	return result, r.sorted()
 }
 
-// Data tells where the parts of a file stand that a Definition has accepted.
-type Data struct{ root *node }
+// decodeRest stores what fits. What is left out must not move the elements
+// after it in a list, so the way goes over JSON, with null in its place.
+func (d *Definition) decodeRest(data *Data, into any) bool {
+	var rest any
+	value := d.value.Unify(d.ctx.BuildExpr(data.rest(data.root).expr()))
+	_ = value.Decode(&rest) // it goes on after what is required and missing, which has been told
+	if rest == nil {
+		return false
+	}
+	text, err := json.Marshal(data.space(data.root, rest))
+	return err == nil && json.Unmarshal(text, into) == nil
+}
+
+// Hint is what the schema's comment says of the field with this path of names:
+// what to write there.
+func (d *Definition) Hint(path ...string) string {
+	s := d.shape
+	for _, name := range path {
+		next := s.step(name)
+		if next == nil {
+			break
+		}
+		s = next
+	}
+	return s.sentence()
+}
+
+// Data tells where the parts of a file stand that a Definition has read.
+type Data struct {
+	root *node
+	out  map[*node]bool // the values that do not fit
+}
+
+// leaveOut marks the values with these paths, as far as they are there.
+func (d *Data) leaveOut(paths [][]string) {
+	d.out = map[*node]bool{}
+	for _, path := range paths {
+		n := d.root
+		for _, name := range path {
+			if n = n.step(name); n == nil {
+				break
+			}
+		}
+		if n != nil {
+			d.out[n] = true
+		}
+	}
+}
+
+// rest copies n without what is left out.
+func (d *Data) rest(n *node) *node {
+	c := *n
+	c.fields, c.elems = nil, nil
+	for f := range n.each() {
+		if !d.out[f.value] {
+			c.fields = append(c.fields, field{f.name, f.at, d.rest(f.value)})
+		}
+	}
+	for _, e := range n.elems {
+		if !d.out[e] {
+			c.elems = append(c.elems, d.rest(e))
+		}
+	}
+	return &c
+}
+
+// space puts nil into decoded, which was made of rest(n), where an element of a
+// list is left out.
+func (d *Data) space(n *node, decoded any) any {
+	switch decoded := decoded.(type) {
+	case map[string]any:
+		for f := range n.each() {
+			if !d.out[f.value] {
+				decoded[f.name] = d.space(f.value, decoded[f.name])
+			}
+		}
+	case []any:
+		spaced := make([]any, len(n.elems))
+		for i, e := range n.elems {
+			if !d.out[e] && len(decoded) > 0 {
+				spaced[i], decoded = d.space(e, decoded[0]), decoded[1:]
+			}
+		}
+		return spaced
+	}
+	return decoded
+}
+
+// Given reports whether the file gives a value with this path of names, and one
+// that fits.
+func (d *Data) Given(path ...string) bool {
+	n := d.root
+	for _, name := range path {
+		if n = n.step(name); n == nil || d.out[n] {
+			return false
+		}
+	}
+	return true
+}
 
 // At returns where the value with this path of names stands, or the closest
 // value around it that is written in the file. An element of a list is named by

@@ -16,8 +16,9 @@ import (
 // says of places that the walk had nothing to say about, such as a site's rule
 // over two fields.
 //
-// whole is what messages call n itself.
-func (d *Definition) explain(whole string, n *node, err error, r *report) {
+// whole is what messages call n itself. The paths are those of all that does
+// not fit.
+func (d *Definition) explain(whole string, n *node, err error, r *report) (paths [][]string) {
 	e := &explainer{Definition: d, report: r, root: n, whole: whole}
 	e.walk(d.shape, n, nil)
 	for _, one := range errors.Errors(err) {
@@ -26,8 +27,10 @@ func (d *Definition) explain(whole string, n *node, err error, r *report) {
 		}
 	}
 	if len(e.paths) == 0 { // the judge said no: never let that pass without a word
-		r.add(n.at, RuleSchema, whole+" does not fit the schema: "+clip(err.Error(), 200), "compare the file with registrations/README.md")
+		r.add(n.at, RuleSchema, whole+" does not fit the schema: "+clip(err.Error(), 200), r.compare())
+		e.tell(nil)
 	}
+	return e.paths
 }
 
 type explainer struct {
@@ -82,17 +85,26 @@ func (e *explainer) walkRecord(s *shape, n *node, path []string) {
 			renamed[e.unknown(s, n, f, path)] = true
 		}
 	}
+	e.missing(s, n, path, renamed)
+}
+
+// missing reports what is required and absent, in n and in each group that n
+// leaves out although it is always there.
+func (e *explainer) missing(s *shape, n *node, path []string, renamed map[string]bool) {
 	for _, name := range s.names {
-		f := s.fields[name]
-		if !f.required || renamed[name] || n.get(name) != nil {
-			continue
+		f, below := s.fields[name], append(path, name)
+		switch {
+		case renamed[name] || n.get(name) != nil || f.optional:
+		case !f.required:
+			e.missing(f, &node{kind: recordNode, at: n.at}, below, nil)
+		default:
+			e.tell(below)
+			message := name + " is missing"
+			if len(path) > 0 {
+				message += " in " + e.dotted(path)
+			}
+			e.report.add(n.at, RuleMissingField, message, f.addHint(name))
 		}
-		e.tell(append(path, name))
-		message := name + " is missing"
-		if len(path) > 0 {
-			message += " in " + e.dotted(path)
-		}
-		e.report.add(n.at, RuleMissingField, message, f.addHint(name))
 	}
 }
 
@@ -247,9 +259,11 @@ func (e *explainer) fallback(err errors.Error) {
 			return
 		}
 	}
-	e.tell(path)
 	n, s, there := e.root, e.shape, true
-	for _, name := range path {
+	for i, name := range path {
+		if s != nil && s.standard && e.toldIn(path[:i]) {
+			return // with one bad entry in the list, CUE says of each that it is not the default's
+		}
 		next := n.step(name)
 		if s != nil {
 			s = s.step(name)
@@ -259,7 +273,8 @@ func (e *explainer) fallback(err errors.Error) {
 		}
 		n = next
 	}
-	hint := "compare the file with registrations/README.md"
+	e.tell(path)
+	hint := e.report.compare()
 	if s != nil {
 		hint = s.hint(n)
 	}
@@ -276,6 +291,11 @@ func (e *explainer) fallback(err errors.Error) {
 	}
 	format, args := err.Msg()
 	e.report.blame(n, rule, e.dotted(path)+" is not allowed as it is: "+clip(fmt.Sprintf(format, args...), 200), hint)
+}
+
+// toldIn reports whether something has been told of what is inside the path.
+func (e *explainer) toldIn(path []string) bool {
+	return slices.ContainsFunc(e.paths, func(told []string) bool { return len(told) > len(path) && prefix(path, told) })
 }
 
 func (s *shape) step(name string) *shape {

@@ -16,14 +16,16 @@ import (
 
 // What one file may hold, judged before anything is evaluated.
 const (
-	MaxFile       = 64 << 10 // octets of a registration or a block
-	MaxCampusFile = 8 << 20  // octets of a file under campus/
+	MaxFile          = 64 << 10 // octets of a registration or a block
+	MaxCampusFile    = 8 << 20  // octets of a file under campus/
+	MaxConfiguration = 1 << 20  // octets of a file that Definition.Decode reads
 
-	maxNodes       = 4_000   // values and fields of a registration or a block
-	maxCampusNodes = 500_000 // values and fields of a file under campus/
-	maxDepth       = 8       // of lists and structs inside one another
-	maxNumber      = 20      // octets of a number
-	maxNotData     = 20      // findings of rule not-data that are told
+	maxNodes              = 4_000   // values and fields of a registration or a block
+	maxCampusNodes        = 500_000 // values and fields of a file under campus/
+	maxConfigurationNodes = 10_000  // values and fields of a configuration
+	maxDepth              = 8       // of lists and structs inside one another
+	maxNumber             = 20      // octets of a number
+	maxNotData            = 20      // findings of rule not-data that are told
 )
 
 // limits are the bounds on one file.
@@ -42,6 +44,9 @@ func limitsOf(kind FileKind) limits {
 // A gate reads a syntax tree as data. It is the allow-list that stands between
 // a pull request and the evaluator of CUE, which cannot be cancelled: what it
 // does not know is refused.
+//
+// What a configuration may do beyond a file of the register, see
+// configuration.go, is resolved here and means nothing to the evaluator.
 type gate struct {
 	report *report
 	nodes  int // values and fields still allowed
@@ -49,8 +54,9 @@ type gate struct {
 	full   bool
 }
 
-// read parses a file and lets it through the gate. The node is nil if, and only
-// if, there is a problem.
+// read parses a file and lets it through the gate. The node is nil where the
+// file is no data; then, and only then, there is a problem, but for a field that
+// a configuration has twice: it stands as it was written first.
 func read(data []byte, l limits, r *report) *node {
 	data, ok := plainText(data, r)
 	if !ok {
@@ -64,10 +70,9 @@ func read(data []byte, l limits, r *report) *node {
 }
 
 func admit(file *ast.File, l limits, r *report) *node {
-	before := len(r.problems)
 	g := &gate{report: r, nodes: l.nodes}
 	n := g.record(Pos{1, 1}, file.Decls, 0, true)
-	if len(r.problems) > before {
+	if g.found > 0 || g.full {
 		return nil
 	}
 	return n
@@ -127,14 +132,14 @@ func parse(data []byte, r *report, mode parser.Mode) (*ast.File, bool) {
 	if at.Line == 0 {
 		at = Pos{1, 1}
 	}
-	message, hint := plainSyntax(lineAt(data, at.Line), message)
+	message, hint := r.plainSyntax(lineAt(data, at.Line), message)
 	r.add(at, RuleSyntax, message, hint)
 	return nil, false
 }
 
 // plainSyntax puts a syntax error in words for a person who does not know CUE,
 // and guesses what was meant.
-func plainSyntax(line, message string) (plain, hint string) {
+func (r *report) plainSyntax(line, message string) (plain, hint string) {
 	switch {
 	case strings.ContainsAny(line, "“”„‘’«»"):
 		return "there are quotation marks here that are none to a computer",
@@ -143,7 +148,7 @@ func plainSyntax(line, message string) (plain, hint string) {
 		return "a text begins here and does not end", `end it with a double quote (") on the same line`
 	case strings.Contains(message, "missing ','"):
 		return "quotation marks or a comma are missing before this",
-			`put text, dates and addresses in double quotes, like ip: "192.0.2.21", and a comma between two entries of one line`
+			"put text, dates and addresses in double quotes, " + r.like(`ip: "192.0.2.21"`) + ", and a comma between two entries of one line"
 	case strings.Contains(message, "EOF"):
 		return "the file ends while something is still open", "close each { with } and each [ with ]"
 	default:
@@ -186,8 +191,7 @@ func (g *gate) take(at Pos, depth int) bool {
 		return false
 	case g.nodes == 0:
 		g.full = true
-		g.report.add(at, RuleTooLarge, "the file holds too many values",
-			"split it into several files")
+		g.report.add(at, RuleTooLarge, "the file holds too many values", g.report.shrink())
 		return false
 	}
 	g.nodes--
@@ -197,10 +201,10 @@ func (g *gate) take(at Pos, depth int) bool {
 // record reads the declarations of a struct, or of the file itself.
 func (g *gate) record(at Pos, decls []ast.Decl, depth int, top bool) *node {
 	n := &node{kind: recordNode, at: at}
-	var seen map[string]Pos
+	var seen map[string]int // the number of the field
 	if len(decls) > 0 {
 		n.fields = make([]field, 0, len(decls))
-		seen = make(map[string]Pos, len(decls))
+		seen = make(map[string]int, len(decls))
 	}
 	for i, decl := range decls {
 		switch d := decl.(type) {
@@ -219,11 +223,10 @@ func (g *gate) record(at Pos, decls []ast.Decl, depth int, top bool) *node {
 				continue
 			}
 			if first, twice := seen[f.name]; twice {
-				g.refuse(f.at, fmt.Sprintf("%s is written twice, first on line %d", show(f.name), first.Line),
-					"keep one of the two; what belongs together goes into one pair of braces")
+				g.again(&n.fields[first], &f)
 				continue
 			}
-			seen[f.name] = f.at
+			seen[f.name] = len(n.fields)
 			n.fields = append(n.fields, f)
 		default:
 			g.decl(d, top)
@@ -261,9 +264,9 @@ func (g *gate) decl(d ast.Decl, top bool) {
 			g.refuse(at, "braces stand around the whole file", "delete the first { and the last }")
 			return
 		}
-		g.refuse(at, "there is a value without a name", `write it as name: value, like expires: "2027-11-30"`)
+		g.refuse(at, "there is a value without a name", "write it as name: value, "+g.report.like(`expires: "2027-11-30"`))
 	default:
-		g.refuse(at, "this is no field", `write it as name: value, like expires: "2027-11-30"`)
+		g.refuse(at, "this is no field", "write it as name: value, "+g.report.like(`expires: "2027-11-30"`))
 	}
 }
 
@@ -359,11 +362,15 @@ func (g *gate) literal(lit *ast.BasicLit) *node {
 	case token.NULL:
 		return &node{kind: nullNode, at: at}
 	case token.INT, token.FLOAT:
-		// Plain digits only: an exponent makes a short text a huge number.
-		if len(lit.Value) > maxNumber || strings.Trim(lit.Value, "0123456789.") != "" || strings.HasPrefix(lit.Value, ".") || strings.HasSuffix(lit.Value, ".") {
-			return g.refuse(at, clip(lit.Value, 40)+" is no plain number", "write the number in digits only, like 1000")
+		text, hint := lit.Value, "write the number in digits only, like 1000"
+		if g.report.config {
+			text, hint = digits(lit.Value), hint+"; a multiplier may follow, as in 35Mi"
 		}
-		return &node{kind: numberNode, at: at, text: lit.Value}
+		// Plain digits only: an exponent makes a short text a huge number.
+		if len(text) > maxNumber || strings.Trim(text, "0123456789.") != "" || strings.HasPrefix(text, ".") || strings.HasSuffix(text, ".") {
+			return g.refuse(at, clip(lit.Value, 40)+" is no plain number", hint)
+		}
+		return &node{kind: numberNode, at: at, text: text}
 	case token.STRING:
 		return g.text(lit)
 	}

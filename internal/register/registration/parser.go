@@ -109,7 +109,7 @@ func (p *Parser) open(src Source, kind FileKind, r *report) *node {
 }
 
 func tooLarge(r *report, octets int64) {
-	r.add(Pos{1, 1}, RuleTooLarge, fmt.Sprintf("the file is larger than %d KiB", octets>>10), "split it into several files")
+	r.add(Pos{1, 1}, RuleTooLarge, fmt.Sprintf("the file is larger than %d KiB", octets>>10), r.shrink())
 }
 
 // settle ends the reading of one value, which messages call what: r already
@@ -125,7 +125,7 @@ func (d *Definition) settle(what string, n *node, r *report, clean bool, into an
 		return false
 	}
 	if err := value.Decode(into); err != nil {
-		r.add(n.at, RuleSchema, "the values do not fit: "+clip(err.Error(), 200), "compare the file with registrations/README.md")
+		r.add(n.at, RuleSchema, "the values do not fit: "+clip(err.Error(), 200), r.compare())
 		return false
 	}
 	return true

@@ -5,8 +5,9 @@
 //
 // It never looks at a second file (package policy does), never touches git or
 // a work tree, and never evaluates CUE that has not passed the data-only gate
-// (rule not-data): CUE evaluation cannot be cancelled. Beside config it is the
-// only importer of CUE.
+// (rule not-data): CUE evaluation cannot be cancelled. It is the only importer
+// of CUE: what else is written in it, such as a daemon's configuration, is read
+// with a Definition.
 package registration
 
 import (

@@ -16,6 +16,7 @@ const maxProblems = 100
 // A report gathers the problems of one file.
 type report struct {
 	file     string
+	config   bool // the file is a daemon's configuration, none of the register
 	problems []Problem
 	errors   int
 	told     map[*node]bool // values that a problem has been told about: one is enough

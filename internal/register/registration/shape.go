@@ -15,6 +15,8 @@ type shape struct {
 	doc      string // what to write, from the field's comment
 	example  string // a line that can be copied, from the same
 	required bool
+	optional bool
+	standard bool // it has a default of its own beside what may be written
 	kind     cue.Kind
 	parts    []part // each constraint by itself
 	names    []string
@@ -44,6 +46,9 @@ func newShape(v cue.Value, site bool) *shape {
 func (s *shape) take(v cue.Value, site bool, depth int) {
 	if depth > maxShape {
 		return
+	}
+	if wide, ok := besideDefault(v); ok {
+		v, s.standard = wide, true
 	}
 	op, args := v.Expr()
 	if op == cue.SelectorOp { // a reference to another definition
@@ -76,6 +81,22 @@ func (s *shape) take(v cue.Value, site bool, depth int) {
 	s.parts = append(s.parts, part{op, args, v, site})
 }
 
+// besideDefault returns the alternative to a default that takes the default in,
+// as string does in *":25" | string: it says all that may be written.
+func besideDefault(v cue.Value) (cue.Value, bool) {
+	standard, ok := v.Default()
+	if !ok {
+		return v, false
+	}
+	_, arms := v.Expr()
+	for _, arm := range arms {
+		if arm.Subsume(standard) == nil && standard.Subsume(arm) != nil {
+			return arm, true
+		}
+	}
+	return v, false
+}
+
 func (s *shape) takeFields(v cue.Value, site bool, depth int) {
 	if e := v.LookupPath(cue.MakePath(cue.AnyString)); e.Exists() {
 		if s.pattern == nil {
@@ -98,7 +119,9 @@ func (s *shape) takeFields(v cue.Value, site bool, depth int) {
 			s.fields[name] = f
 			s.names = append(s.names, name)
 		}
-		f.required = f.required || fields.FieldType().ConstraintType() == cue.RequiredConstraint
+		constraint := fields.FieldType().ConstraintType()
+		f.required = f.required || constraint == cue.RequiredConstraint
+		f.optional = constraint == cue.OptionalConstraint && !f.required
 		f.takeDoc(fields.Value())
 		f.take(fields.Value(), site, depth+1)
 	}
