@@ -149,6 +149,9 @@ func TestFormatSourceOfTheCases(t *testing.T) {
 				t.Errorf("%s has lost the comment %q", name, remark)
 			}
 		}
+		if string(out) == string(src.Data) {
+			continue
+		}
 		a, b := p.Parse(src), p.Parse(source(src.Path, string(out)))
 		if (a.Registration == nil) != (b.Registration == nil) {
 			t.Errorf("%s is judged differently after formatting", name)

@@ -137,18 +137,19 @@ func valueOf(f *File) string {
 // TestEveryRuleHasACase holds that each rule this package can raise has a
 // golden case; not-regular needs a mode and has TestHostile.
 func TestEveryRuleHasACase(t *testing.T) {
-	seen := map[Rule]bool{}
-	p := newParser(t, "")
+	var golden []byte
 	for _, file := range cases(t) {
-		for _, problem := range p.Parse(caseSource(t, file)).Problems {
-			seen[problem.Rule] = true
+		text, err := os.ReadFile(strings.TrimSuffix(file, ".cue") + ".golden")
+		if err != nil {
+			t.Fatal(err)
 		}
+		golden = append(golden, text...)
 	}
 	for _, rule := range []Rule{
 		RuleSyntax, RuleNotData, RuleTooLarge, RulePath, RuleSchema, RuleMissingField,
 		RuleUnknownField, RuleBadIP, RuleIPDuplicate, RuleAccept, RuleVolume,
 	} {
-		if !seen[rule] {
+		if !bytes.Contains(golden, []byte(": "+rule+": ")) {
 			t.Errorf("no golden case raises %s", rule)
 		}
 	}

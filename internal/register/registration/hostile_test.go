@@ -47,7 +47,7 @@ func TestHostile(t *testing.T) {
 		{"24 disjunctions", file(disjunctions.String()), RuleNotData},
 		{"structs that laugh", file(laughs), RuleNotData},
 		{"20,000 plain addresses", file(addresses(20_000)), RuleTooLarge},
-		{"1,000 plain addresses", file(addresses(1_000)), RuleMissingField},
+		{"300 plain addresses", file(addresses(300)), RuleMissingField},
 		{"4,100 plain addresses", file(strings.ReplaceAll(addresses(4_100), "10.", "")), RuleTooLarge},
 		{"a symbolic link", link, RuleNotRegular},
 		{"a submodule", module, RuleNotRegular},
@@ -58,13 +58,13 @@ func TestHostile(t *testing.T) {
 		{"an embedded file for the package", file("@extern(embed)\npackage x\n"), RuleNotData},
 		{"400 KB of brackets", file("x: " + strings.Repeat("[", 400_000)), RuleTooLarge},
 		{"60 KB of brackets", file("x: " + strings.Repeat("[", 60_000)), RuleSyntax},
-		{"60 KB of closed brackets", file("x: " + strings.Repeat("[", 9_000) + strings.Repeat("]", 9_000)), RuleTooLarge},
-		{"60 KB of braces", file("x: " + strings.Repeat("{x:", 9_000) + "1" + strings.Repeat("}", 9_000)), RuleTooLarge},
-		{"60 KB of shorthand", file(strings.Repeat("x: ", 9_000) + "1\n"), RuleTooLarge},
-		{"60 KB of operators", file("x: 1" + strings.Repeat("&1", 30_000)), RuleNotData},
-		{"60 KB of minus signs", file("x: " + strings.Repeat("-", 9_000) + "1"), RuleNotData},
-		{"6 KB of parentheses", file("x: " + strings.Repeat("(", 3_000) + "1" + strings.Repeat(")", 3_000)), RuleNotData},
-		{"30,000 errors", file(strings.Repeat("x\n", 30_000)), RuleNotData},
+		{"6 KB of closed brackets", file("x: " + strings.Repeat("[", 3_000) + strings.Repeat("]", 3_000)), RuleTooLarge},
+		{"12 KB of braces", file("x: " + strings.Repeat("{x:", 3_000) + "1" + strings.Repeat("}", 3_000)), RuleTooLarge},
+		{"9 KB of shorthand", file(strings.Repeat("x: ", 3_000) + "1\n"), RuleTooLarge},
+		{"12 KB of operators", file("x: 1" + strings.Repeat("&1", 6_000)), RuleNotData},
+		{"9 KB of minus signs", file("x: " + strings.Repeat("-", 9_000) + "1"), RuleNotData},
+		{"2 KB of parentheses", file("x: " + strings.Repeat("(", 1_000) + "1" + strings.Repeat(")", 1_000)), RuleNotData},
+		{"6,000 errors", file(strings.Repeat("x\n", 6_000)), RuleNotData},
 		{"a huge exponent", file("x: 1e1000000000\n"), RuleNotData},
 		{"a huge number", file("x: " + strings.Repeat("9", 60_000) + "\n"), RuleNotData},
 		{"a huge multiplier", file("x: 9Ki\n"), RuleNotData},
@@ -108,7 +108,7 @@ func TestHostile(t *testing.T) {
 		{"an escape sequence of a terminal", file("// \x1b[2J\n" + good), RuleNotData},
 		{"a lone carriage return", file("// all is well\rdepartment: 1\n" + good), RuleNotData},
 		{"a campus with a comprehension", source("registrations/campus/x.cue", "networks: {for i in [1] {\"\\(i)\": {}}}\n"), RuleNotData},
-		{"a campus of brackets", source("registrations/campus/x.cue", "campus: "+strings.Repeat("[", 100_000)), RuleSyntax},
+		{"a campus of brackets", source("registrations/campus/x.cue", "campus: "+strings.Repeat("[", 30_000)), RuleSyntax},
 		{"a path that breaks a line", source("registrations/a\nb/c.cue", good), RulePath},
 		{"a path that climbs", source("registrations/../schema/site.cue", good), RulePath},
 		{"a path with an empty part", source("registrations//x.cue", good), RulePath},
@@ -138,9 +138,10 @@ func TestHostile(t *testing.T) {
 // The gate's nodes are all that the evaluator gets to see; whatever a string or
 // a name holds, it stays one.
 func TestWhatIsEvaluatedIsData(t *testing.T) {
+	p := newParser(t, "")
 	for _, text := range []string{`"\\(department)"`, `#"\(department)"#`, `"\u005c(department)"`, `"*true | 1"`} {
 		file := strings.Replace(good, `"Physics IT"`, text, 1)
-		f := newParser(t, "").Parse(source(goodPath, file))
+		f := p.Parse(source(goodPath, file))
 		if f.Registration == nil {
 			t.Errorf("%s: %v", text, f.Problems)
 			continue
@@ -166,8 +167,8 @@ func TestParserKeepsNothing(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	start := read(20)
-	if grown := int64(read(100)) - int64(start); grown > 1_000_000 { // compiling would keep 23 KB of each
-		t.Errorf("the heap has grown by %d KB over 200 files", grown/1000)
+	start := read(10)
+	if grown := int64(read(30)) - int64(start); grown > 1_000_000 { // compiling would keep 23 KB of each
+		t.Errorf("the heap has grown by %d KB over 60 files", grown/1000)
 	}
 }
