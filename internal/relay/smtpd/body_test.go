@@ -156,6 +156,9 @@ func FuzzHeaderPass(f *testing.F) {
 		if lines[len(lines)-1] == "" {
 			lines = lines[:len(lines)-1]
 		}
+		if len(lines) > 0 && isMboxLine([]byte(lines[0])) {
+			return
+		}
 		for _, l := range lines {
 			for len(l) > cut {
 				h.write([]byte(l[:cut]), false)

@@ -7,6 +7,13 @@ import (
 	"example.edu/gatepost/internal/register/policy"
 )
 
+// What DSN parameters may hold, in octets. RFC 3461 §4.2, §4.4. Longer ones
+// could not be passed on, and a thousand recipients with one each are megabytes.
+const (
+	maxEnvID = 100
+	maxORcpt = 500
+)
+
 // command obeys one command line as far as it is ours to obey, and hands out
 // to go-smtp what is its to obey: a line that is well formed, in order, and
 // allowed. Plan: is the client still welcome; what command is it; may it come
@@ -218,7 +225,13 @@ func (c *conn) checkMailParam(q param) *reply {
 			break
 		}
 		return nil
-	case "RET", "ENVID":
+	case "ENVID": // RFC 3461 §4.4
+		if len(q.value) > maxEnvID {
+			r = sayBadParam(q.name)
+			break
+		}
+		return nil
+	case "RET":
 		return nil
 	case "REQUIRETLS": // RFC 8689 §2: only over TLS; go-smtp takes it in the clear
 		switch {
@@ -250,6 +263,10 @@ func (c *conn) rcptTo(arg string) {
 	for _, q := range p.params {
 		if q.name != "NOTIFY" && q.name != "ORCPT" {
 			c.say(sayUnknownParam(q.name))
+			return
+		}
+		if len(q.value) > maxORcpt {
+			c.say(sayBadParam(q.name))
 			return
 		}
 	}

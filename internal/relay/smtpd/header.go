@@ -24,8 +24,9 @@ const maxUnfinished = 1024
 
 // A headerPass passes a message through, line by line, and looks at its header
 // section on the way: counts Received fields, bounds it, and at its end adds
-// the fields that are missing. All that came is passed on as it came; a
-// message that begins with its body gets an empty header section put before it.
+// the fields that are missing. All that came is passed on as it came, but for
+// the line that heads a message in a mailbox file; a message that begins with
+// its body gets an empty header section put before it.
 type headerPass struct {
 	out       func(p []byte) // takes what is passed on
 	maxBytes  int
@@ -76,6 +77,10 @@ func (h *headerPass) whole() headerFault {
 		h.out(crlf)
 		h.inBody = true
 		return headerFine
+	case h.size == 0 && isMboxLine(line):
+		h.size = len(line) + 2
+		h.line = h.line[:0]
+		return headerFine
 	case !h.belongs(line):
 		h.bodyWithoutBlank()
 		h.out(crlf)
@@ -102,6 +107,18 @@ func (h *headerPass) whole() headerFault {
 	h.out(crlf)
 	h.line = h.line[:0]
 	return headerFine
+}
+
+// isMboxLine reports whether line is the separator of a mailbox file, which
+// programs that pipe one into SMTP leave at the top: it is neither header nor
+// body, and would turn the header behind it into body. RFC 4155 appendix A.
+func isMboxLine(line []byte) bool {
+	f := bytes.Fields(line)
+	if len(f) < 7 || len(f) > 9 || !bytes.Equal(f[0], []byte("From")) {
+		return false
+	}
+	_, err := time.Parse("Mon Jan 2 15:04:05", string(bytes.Join(f[2:6], []byte(" "))))
+	return err == nil
 }
 
 // belongs reports whether line is of a header section: a field, or the

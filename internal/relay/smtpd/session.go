@@ -101,13 +101,22 @@ func (s *session) Rcpt(_ string, o *smtp.RcptOptions) error {
 	for _, n := range o.Notify {
 		notify = append(notify, string(n))
 	}
-	rcpt := mail.Recipient{Address: to, Notify: strings.Join(notify, ",")}
+	rcpt := mail.Recipient{Address: s.srv.resolve(to), Notify: strings.Join(notify, ",")}
 	if o.OriginalRecipient != "" {
 		rcpt.ORcpt = strings.ToLower(string(o.OriginalRecipientType)) + ";" + o.OriginalRecipient
 	}
 	c.tx.env.To = append(c.tx.env.To, rcpt)
 	c.sayInsteadOf(sayRecipientOK(to))
 	return nil
+}
+
+// resolve is where mail for to goes: the postmaster of this host, which has no
+// mailboxes, is the person configured. RFC 5321 §4.5.1.
+func (s *Server) resolve(to mail.Address) mail.Address {
+	if strings.EqualFold(to.Local, "postmaster") && (to.Domain == "" || strings.EqualFold(to.Domain, s.hostname)) {
+		return s.person
+	}
+	return to
 }
 
 // standingReply is what a client that may not send is told at RCPT; nil for

@@ -127,7 +127,7 @@ type Limits struct {
 	MaxHops       int   // 50: Received lines before it is called a loop, RFC 5321 §6.3
 	MaxRecipients int   // 1000: recipients of one message
 
-	Sessions           int // 2000: at once
+	Sessions           int // 2000: at once; those that may not send have a quarter of it between them
 	SessionsPerAddress int // 250: at once, from one address
 	Refusals           int // 256: greetings being refused at once; more are closed without a word
 	Errors             int // 20: refused or unknown commands since the last accepted message; one more closes the connection
@@ -179,6 +179,7 @@ func set[T int | int64 | time.Duration](p *T, d T) {
 type Server struct {
 	hostname   string
 	postmaster string
+	person     mail.Address // postmaster's
 	portal     string
 	register   Register
 	store      Store
@@ -204,9 +205,14 @@ func New(o Options) (*Server, error) {
 	case o.Register == nil || o.Store == nil:
 		return nil, errors.New("smtpd: Register and Store must be set")
 	}
+	person, err := mail.ParseAddress(o.Postmaster, true)
+	if err != nil {
+		return nil, fmt.Errorf("smtpd: the postmaster: %w", err)
+	}
 	s := &Server{
 		hostname:   o.Hostname,
 		postmaster: o.Postmaster,
+		person:     person,
 		portal:     strings.TrimRight(o.Portal, "/"),
 		register:   o.Register,
 		store:      o.Store,
