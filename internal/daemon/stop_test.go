@@ -26,6 +26,7 @@ func TestTermDrains(t *testing.T) {
 
 	w.term()
 	idle.expect(idle.reply(), "421 4.3.2 ")
+	idle.conn.Close()
 	w.eventually("nobody new is let in", func() bool {
 		conn, err := net.Dial("tcp", w.relay)
 		if err == nil {
@@ -38,6 +39,7 @@ func TestTermDrains(t *testing.T) {
 	}
 	sending.expect(sending.say("second half.\r\n."), "250 2.0.0 accepted as ")
 	sending.expect(sending.reply(), "421 4.3.2 ")
+	sending.conn.Close()
 	w.waitEnd()
 	w.start()
 	w.arrives("under way")
@@ -66,9 +68,11 @@ func TestBothPortsDrainTogether(t *testing.T) {
 
 	w.term()
 	idle.expect(idle.reply(), "421 4.3.2 ")
+	idle.conn.Close()
 	if err := body.Close(); err != nil {
 		t.Errorf("the message under way: %v", err)
 	}
+	tlsSession.Close()
 	w.waitEnd()
 	w.start()
 	w.arrives("over TLS")

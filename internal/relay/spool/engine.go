@@ -168,8 +168,14 @@ func (s *Spool) apply(fill func(*pebble.Batch) error, o *pebble.WriteOptions) (e
 		b.Close()
 		return err
 	}
+	if o.GetSync() { // what was committed before is synced with it
+		s.lagging.Store(false)
+	}
 	if err := b.Commit(o); err != nil {
 		return fmt.Errorf("spool: committing: %w", err)
+	}
+	if !o.GetSync() {
+		s.lags()
 	}
 	if err := s.Err(); err != nil { // see engineLogger; the batch is not reused
 		return err

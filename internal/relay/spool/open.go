@@ -46,6 +46,9 @@ type Spool struct {
 	failure atomic.Pointer[failure] // the first unrecoverable error of the engine
 	failed  chan struct{}           // closed with it
 
+	lag     lag
+	lagging atomic.Bool // there are changes that were not synced
+
 	complained atomic.Int64 // Unix time of the last log line about background work
 
 	scans  sync.WaitGroup // iterators over db; added to with mu read-held
@@ -64,6 +67,7 @@ func Open(o Options) (_ *Spool, err error) {
 		log:     o.Logger,
 		metrics: newMetrics(o.Registerer),
 		failed:  make(chan struct{}),
+		lag:     newLag(),
 	}
 	if s.fs == nil {
 		s.fs = vfs.Default
@@ -95,6 +99,7 @@ func Open(o Options) (_ *Spool, err error) {
 	if s.db, err = s.openOrRestart(engine); err != nil {
 		return nil, fmt.Errorf("spool: opening %s: %w", engine, err)
 	}
+	go s.boundLag() // until Close
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -125,6 +130,10 @@ func (s *Spool) Close() error {
 	already := s.closed
 	s.closed = true
 	s.mu.Unlock()
+	if !already {
+		close(s.lag.stop)
+	}
+	<-s.lag.done
 	s.scans.Wait()
 	if already || s.Err() != nil {
 		return nil

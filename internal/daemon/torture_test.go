@@ -1,0 +1,285 @@
+package daemon_test
+
+import (
+	"flag"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"net"
+	"net/smtp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.edu/gatepost/internal/status"
+)
+
+var kills = flag.Int("torture", 5, "how many times TestTorture kills the daemon")
+
+// How TestTorture loads the relay.
+const (
+	senders     = 8
+	newComerOf  = 4               // one round in so many brings a new registration in
+	lastMoments = 2 * time.Second // before a kill; what was delivered in them may come again
+)
+
+// TestTorture kills the daemon again and again, while mail comes in and goes
+// out and the register changes. Whatever got a 250 arrives, whole. A message
+// comes twice only if it was on its way out in the last moments before a kill,
+// and each new registration is confirmed.
+func TestTorture(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.extra = `queue: retry: ["1s"]
+limits: sessionsPerAddress: 100
+`
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("seed %d", seed)
+	l := newLoad(w)
+	w.start() // the first sync confirms nobody, so it is not to be killed
+	w.kill()
+	var killedAt []time.Time
+	for round := range *kills {
+		if random.IntN(newComerOf) == 0 {
+			l.newcomers = append(l.newcomers, fmt.Sprintf("127.0.2.%d", len(l.newcomers)+1))
+			w.registered(fmt.Sprintf("newcomer%d", len(l.newcomers)), l.newcomers[len(l.newcomers)-1])
+			w.commit("A newcomer")
+			w.push()
+		}
+		w.launch()
+		stop := l.run(round)
+		life := time.NewTimer(time.Duration(100+random.IntN(1400)) * time.Millisecond)
+		<-life.C
+		killedAt = append(killedAt, time.Now())
+		w.kill()
+		stop()
+	}
+	w.launch()
+	w.waitReady()
+	w.waitCommit()
+	l.waitAll()
+	w.waitReport("the queue is empty", func(r status.Report) bool { return r.Queue.Entries == 0 && !r.Queue.Loading && !r.Register.Unconfirmed })
+	l.judge(killedAt)
+}
+
+// TestKilledAtRest kills a daemon that has delivered everything and has nothing
+// to do: no message comes again.
+func TestKilledAtRest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start()
+	for range 20 {
+		w.accepted("127.0.0.1", "once")
+	}
+	w.waitReport("the queue is empty", func(r status.Report) bool { return r.Queue.Entries == 0 })
+	rest := time.NewTimer(lastMoments / 2)
+	defer rest.Stop()
+	<-rest.C
+	w.kill()
+	w.start()
+	w.waitReport("the queue is empty", func(r status.Report) bool { return r.Queue.Entries == 0 && !r.Queue.Loading })
+	w.accepted("127.0.0.1", "later") // behind whatever came back
+	w.arrives("later")
+	if n := len(w.hop.holding("Subject: once")); n != 20 {
+		t.Errorf("20 messages were delivered %d times", n)
+	}
+}
+
+// A load is what TestTorture sends and what arrives of it.
+type load struct {
+	w         *world
+	newcomers []string // addresses that were registered on the way
+
+	mu       sync.Mutex
+	accepted map[string]bool        // got a 250; guarded by mu
+	arrived  map[string][]time.Time // whenever the next hop had one; guarded by mu
+	strange  []string               // arrivals that are not whole; guarded by mu
+}
+
+func newLoad(w *world) *load {
+	l := &load{w: w, accepted: map[string]bool{}, arrived: map[string][]time.Time{}}
+	w.hop.keep = l.keep
+	return l
+}
+
+// body is the text of a message, long for one in fifty: those are files of
+// their own in the spool.
+func body(id string) string {
+	h := fnv.New64a()
+	h.Write([]byte(id))
+	lines := 1 + int(h.Sum64()%40)
+	if h.Sum64()%50 == 0 {
+		lines += 2000
+	}
+	return strings.Repeat(fmt.Sprintf("%s, %x: a line of the message\r\n", id, h.Sum64()), lines)
+}
+
+// keep notes what the next hop has. The hop holds its lock.
+func (l *load) keep(envelope, message string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	header, got, _ := strings.Cut(message, "\r\n\r\n")
+	_, id, _ := strings.Cut(header, "Subject: ")
+	id, _, _ = strings.Cut(id, "\r\n")
+	switch {
+	case strings.HasPrefix(id, "torture-"):
+		if got != body(id) {
+			l.strange = append(l.strange, id+" is not whole")
+		}
+	case strings.Contains(envelope, "RCPT TO:<it@lab.example>"):
+		for _, ip := range l.newcomers {
+			if strings.Contains(message, " "+ip+"\r\n") || strings.Contains(header, " "+ip+" ") {
+				id = ip
+			}
+		}
+	default:
+		l.strange = append(l.strange, "nobody sent this:\n"+envelope+header)
+	}
+	l.arrived[id] = append(l.arrived[id], time.Now())
+}
+
+// run sends until it is told to stop, half of the senders with a connection
+// for each message.
+func (l *load) run(round int) (stop func()) {
+	var all sync.WaitGroup
+	end := make(chan struct{})
+	for sender := range senders {
+		all.Go(func() {
+			for i := 0; ; {
+				n, err := l.session(fmt.Sprintf("torture-%d-%d", round, sender), i, sender%2 == 0, end)
+				i += n
+				pause := time.NewTimer(0)
+				if err != nil { // it is not up yet, or was just killed
+					pause.Reset(10 * time.Millisecond)
+				}
+				select {
+				case <-end:
+					return
+				case <-pause.C:
+				}
+			}
+		})
+	}
+	return func() { close(end); all.Wait() }
+}
+
+// session sends one message, or many until something fails; it returns how
+// many were begun.
+func (l *load) session(name string, first int, many bool, end <-chan struct{}) (begun int, err error) {
+	conn, err := net.DialTimeout("tcp", l.w.relay, 5*time.Second)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	c, err := smtp.NewClient(conn, "relay")
+	if err != nil {
+		return 0, err
+	}
+	for {
+		id := fmt.Sprintf("%s-%d", name, first+begun)
+		begun++
+		if err := send(c, id); err != nil {
+			return begun, err
+		}
+		l.mu.Lock()
+		l.accepted[id] = true
+		l.mu.Unlock()
+		select {
+		case <-end:
+			return begun, nil
+		default:
+		}
+		if !many {
+			return begun, c.Quit()
+		}
+	}
+}
+
+// send sends one message; nil means that its end got a 250.
+func send(c *smtp.Client, id string) error {
+	if err := c.Mail("device@lab.example"); err != nil {
+		return err
+	}
+	if err := c.Rcpt("someone@example.org"); err != nil {
+		return err
+	}
+	data, err := c.Data()
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(data, "From: device@lab.example\r\nSubject: %s\r\n\r\n%s", id, body(id)); err != nil {
+		return err
+	}
+	return data.Close()
+}
+
+// missing lists what was promised and has not arrived.
+func (l *load) missing() (ids []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id := range l.accepted {
+		if len(l.arrived[id]) == 0 {
+			ids = append(ids, id)
+		}
+	}
+	for _, ip := range l.newcomers {
+		if len(l.arrived[ip]) == 0 {
+			ids = append(ids, "confirmation of "+ip)
+		}
+	}
+	return ids
+}
+
+func (l *load) waitAll() {
+	l.w.t.Helper()
+	defer func() {
+		if ids := l.missing(); len(ids) > 0 {
+			l.w.t.Errorf("%d messages are lost: %v", len(ids), ids[:min(20, len(ids))])
+		}
+	}()
+	l.w.eventually("everything has arrived", func() bool { return len(l.missing()) == 0 })
+}
+
+// judge says what came twice, and whether it may.
+func (l *load) judge(killedAt []time.Time) {
+	t := l.w.t
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.strange {
+		t.Error(s)
+	}
+	var twice, unpromised int
+	var longest time.Duration // between a delivery that was repeated and the kill that explains it
+	for id, times := range l.arrived {
+		if strings.HasPrefix(id, "torture-") && !l.accepted[id] {
+			unpromised++
+		}
+		for i := range times[1:] {
+			twice++
+			apart, ok := explained(killedAt, times[i], times[i+1])
+			if !ok || apart > lastMoments {
+				t.Errorf("%s came %d times, and no kill explains it: %v", id, len(times), times)
+			}
+			longest = max(longest, apart)
+		}
+	}
+	if len(l.accepted) == 0 {
+		t.Error("no message was accepted in any round")
+	}
+	t.Logf("%d kills: %d messages got a 250, and all arrived; %d more arrived of which the client did not learn; %d deliveries were repeated, made at most %v from a kill; %d newcomers were confirmed",
+		len(killedAt), len(l.accepted), unpromised, twice, longest.Round(time.Millisecond), len(l.newcomers))
+}
+
+// explained is how far a delivery was from the kill that may be the reason for
+// the next one. What was on the wire at the kill arrives after it.
+func explained(killedAt []time.Time, delivery, next time.Time) (apart time.Duration, ok bool) {
+	for _, k := range killedAt {
+		if d := k.Sub(delivery).Abs(); k.Before(next) && (!ok || d < apart) {
+			apart, ok = d, true
+		}
+	}
+	return apart, ok
+}
