@@ -37,6 +37,7 @@ var rooms = map[string][]string{
 	"internal/register/gitsync":      {"internal/register/registration", "internal/durable"}, // Source and Mode only
 	"internal/register/reconcile":    {"internal/register/registration", "internal/register/policy", "internal/register/gitsync", "internal/durable"},
 	"internal/register/confirm":      {"internal/register/registration", "internal/register/policy", "internal/mail"},
+	"internal/register/evidence":     {"internal/register/registration"}, // Network only
 
 	// The relay's line: spool ← dsn ← queue. Of the register it sees policy only.
 	"internal/relay/spool":   {"internal/mail", "internal/durable"},
@@ -73,7 +74,8 @@ var outside = map[string][]string{
 	"github.com/fsnotify/fsnotify":                            {"internal/watch"},
 	"github.com/spf13/cobra":                                  {"internal/cli"},
 	"github.com/rogpeppe/go-internal":                         {},
-	"github.com/miekg/dns":                                    {},
+	"github.com/miekg/dns":                                    {"internal/register/evidence"},
+	"github.com/openrdap/rdap":                                {"internal/register/evidence"},
 	"github.com/prometheus/client_golang/prometheus/promhttp": {"internal/status"},
 }
 
