@@ -142,3 +142,24 @@ func TestMailWithoutASenderIsHandedToThePostmaster(t *testing.T) {
 		}
 	})
 }
+
+// TestMailThatExpiredWhileTheRelayWasDownIsTriedFirst: nobody is given up
+// without an attempt, and nobody waits for ever.
+func TestMailThatExpiredWhileTheRelayWasDownIsTriedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem, c := newMemory(), newCourier()
+		for _, to := range []string{"a@one.example", "a@one.example", "a@one.example", "late@two.example", "b@dead.example", "c@dead.example"} {
+			env := message("r", to)
+			env.Arrival = time.Now().Add(-6 * day)
+			mem.put(env, []byte(text))
+		}
+		c.down["dead.example"] = true
+		b := run(t, Options{PerDestination: 1}, mem, c)
+		defer b.stop()
+		pass(lastChance + time.Minute)
+		if c.delivered("a@one.example") != 3 || c.tried("late@two.example") != 1 || len(c.dsns()) != 3 || mem.len() != 0 {
+			t.Errorf("delivered %v, %d DSNs, %d are left", c.copyOf(c.got), len(c.dsns()), mem.len())
+		}
+		b.check()
+	})
+}

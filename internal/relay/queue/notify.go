@@ -73,6 +73,11 @@ func (q *Queue) header(id spool.ID) []byte {
 	return nil
 }
 
+// lastChance is how long an entry that expired while nobody could try it (the
+// relay was down, an operator held it) is left to an attempt, which gives it up
+// if it fails.
+const lastChance = time.Hour
+
 // nextCheck is when an entry must next be looked at: for the delay DSN, once,
 // then for its expiry. What an operator holds does not expire.
 func (q *Queue) nextCheck(it *item, e *spool.Entry, now time.Time) time.Time {
@@ -80,10 +85,14 @@ func (q *Queue) nextCheck(it *item, e *spool.Entry, now time.Time) time.Time {
 		return time.Time{}
 	}
 	expiry, delay := it.arrival.Add(q.o.Expiry), it.arrival.Add(q.o.DelayAfter)
+	at := expiry
 	if q.o.DelayAfter >= 0 && e.Delayed.IsZero() && !e.Envelope.From.IsNull() && delay.Before(expiry) && now.Before(expiry) {
-		return delay
+		at = delay
 	}
-	return expiry
+	if !at.After(now) {
+		return now.Add(lastChance)
+	}
+	return at
 }
 
 // check sends the delay DSN of an entry or gives its open recipients up,
