@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,5 +68,32 @@ func TestMailForThePostmasterOfThisHostGoesToThePerson(t *testing.T) {
 	}
 	if want := []string{"postmaster@example.edu", "postmaster@example.edu", "postmaster@example.org"}; !slices.Equal(got, want) {
 		t.Errorf("recipients %q", got)
+	}
+}
+
+// counted is a Limiter that counts.
+type counted struct{ n atomic.Int32 }
+
+func (c *counted) Take(policy.Verdict, time.Time) (string, bool) { return "1 message", c.n.Add(1) == 1 }
+
+func TestAFullStoreCostsTheClientNoBudget(t *testing.T) {
+	budget := &counted{}
+	f := start(t, quick, func(o *Options) { o.Limiter = budget })
+	c := f.dial(t, strictClient, relayPort)
+	c.want("220")
+	c.do("EHLO x", "250")
+	f.store.fail("create", ErrFull)
+	for range 3 {
+		c.transaction()
+		c.do("DATA", "452 4.3.1")
+	}
+	f.store.fail("create", nil)
+	c.transaction()
+	c.do("DATA", "354")
+	c.do(".", "250 2.0.0 accepted")
+	c.transaction()
+	c.do("DATA", "451 4.7.1")
+	if f.store.aborted != 1 || len(f.store.all()) != 1 {
+		t.Errorf("%d aborted, %d stored", f.store.aborted, len(f.store.all()))
 	}
 }

@@ -177,8 +177,8 @@ func (c *conn) dropTransaction() {
 	c.tx = nil
 }
 
-// begin checks that a body may come now, charges the budget, and begins a
-// message in the store, so that a full store says so before the body is sent.
+// begin checks that a body may come now, begins a message in the store, so that
+// a full store says so before the body is sent, and charges the budget.
 func (c *conn) begin() *reply {
 	no := func(r reply) *reply { return &r }
 	switch {
@@ -195,11 +195,6 @@ func (c *conn) begin() *reply {
 	if r := c.srv.standingReply(c.standing()); r != nil {
 		return r
 	}
-	if l := c.srv.limiter; l != nil {
-		if limit, ok := l.Take(c.tx.verdict, c.srv.now()); !ok {
-			return no(c.srv.sayOverLimit(c.tx.verdict, limit))
-		}
-	}
 	ctx, cancel := context.WithTimeout(c.ctx, c.srv.limits.Commit)
 	defer cancel()
 	env := c.tx.env
@@ -209,6 +204,11 @@ func (c *conn) begin() *reply {
 		return no(c.storeFailed("begin", err))
 	}
 	c.tx.msg = msg
+	if l := c.srv.limiter; l != nil { // last: what the store lacks is not charged to the client
+		if limit, ok := l.Take(c.tx.verdict, c.srv.now()); !ok {
+			return no(c.srv.sayOverLimit(c.tx.verdict, limit))
+		}
+	}
 	return nil
 }
 
