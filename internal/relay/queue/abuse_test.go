@@ -153,7 +153,7 @@ func TestMailThatExpiredWhileTheRelayWasDownIsTriedFirst(t *testing.T) {
 			env.Arrival = time.Now().Add(-6 * day)
 			mem.put(env, []byte(text))
 		}
-		c.down["dead.example"] = true
+		c.takes, c.down["dead.example"] = time.Second, true
 		b := run(t, Options{PerDestination: 1}, mem, c)
 		defer b.stop()
 		pass(lastChance + time.Minute)
