@@ -32,12 +32,14 @@ var rooms = map[string][]string{
 	"internal/config":  {"internal/register/registration", "internal/mail", "internal/durable"}, // registration: Definition, Problem
 
 	// The register's line: registration ← policy ← reconcile, confirm, evidence.
-	"internal/register/registration": {"schema"},
-	"internal/register/policy":       {"internal/register/registration", "internal/mail"},
-	"internal/register/gitsync":      {"internal/register/registration", "internal/durable"}, // Source and Mode only
-	"internal/register/reconcile":    {"internal/register/registration", "internal/register/policy", "internal/register/gitsync", "internal/durable"},
-	"internal/register/confirm":      {"internal/register/registration", "internal/register/policy", "internal/mail"},
-	"internal/register/evidence":     {"internal/register/registration"}, // Network only
+	"internal/register/registration":    {"schema"},
+	"internal/register/policy":          {"internal/register/registration", "internal/mail"},
+	"internal/register/gitsync":         {"internal/register/registration", "internal/durable"}, // Source and Mode only
+	"internal/register/reconcile":       {"internal/register/registration", "internal/register/policy", "internal/register/gitsync", "internal/durable"},
+	"internal/register/forge":           {"internal/register/registration", "internal/durable"}, // registration: Source and Problem
+	"internal/register/forge/forgetest": nil,                                                    // for tests: a stand-in for GitHub
+	"internal/register/confirm":         {"internal/register/registration", "internal/register/policy", "internal/mail"},
+	"internal/register/evidence":        {"internal/register/registration"}, // Network only
 
 	// The relay's line: spool ← dsn ← queue. Of the register it sees policy only.
 	"internal/relay/spool":   {"internal/mail", "internal/durable"},

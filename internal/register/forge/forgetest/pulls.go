@@ -1,0 +1,213 @@
+package forgetest
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+type pull struct {
+	number       int
+	id           int64
+	title, body  string
+	user         User
+	branch, base string
+	state        string // open, closed
+	fork         bool
+	mergedAs     string
+	head         string // once merged or closed; else the branch's tip
+	start        string // once merged: where the base stood
+	createdAt    time.Time
+	reviews      []review
+	miscount     int
+}
+
+type review struct {
+	id     int64
+	user   User
+	state  string
+	commit string
+	at     time.Time
+}
+
+// A Pull is what tests see of a pull request.
+type Pull struct {
+	Number                          int
+	Title, Body, Branch, Base       string
+	State, Head, MergedAs, OpenedBy string
+}
+
+// OpenPull opens a pull request of a branch, as somebody would on the web.
+func (h *Hub) OpenPull(by User, branch, title string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.open(by, branch, "main", title, "").number
+}
+
+func (h *Hub) open(by User, branch, base, title, body string) *pull {
+	p := &pull{
+		number: len(h.pulls) + 1, id: h.id(), title: title, body: body, user: by,
+		branch: branch, base: base, state: "open", createdAt: h.now(),
+	}
+	h.pulls = append(h.pulls, p)
+	return p
+}
+
+// Review leaves a review ("APPROVED", "CHANGES_REQUESTED", "COMMENTED",
+// "DISMISSED") on the commit that the pull request stands at.
+func (h *Hub) Review(number int, by User, state string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.pulls[number-1]
+	p.reviews = append(p.reviews, review{h.id(), by, state, h.head(p), h.now()})
+}
+
+// Merge merges a pull request with a merge commit, and returns that.
+func (h *Hub) Merge(number int) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.pulls[number-1]
+	head, base := h.head(p), h.branches[p.base]
+	files := h.objects.files(h.objects.commits[base].tree)
+	theirs := h.objects.files(h.objects.commits[head].tree)
+	for _, c := range h.objects.diff(h.objects.commits[h.objects.fork(base, head)].tree, h.objects.commits[head].tree) {
+		delete(files, c.from)
+		if c.status == "removed" {
+			delete(files, c.path)
+		} else {
+			files[c.path] = theirs[c.path]
+		}
+	}
+	message := fmt.Sprintf("Merge pull request #%d from %s/%s\n\n%s", p.number, h.owner, p.branch, p.title)
+	p.start, p.head = base, head
+	p.mergedAs = h.objects.commit(h.objects.write(files), []string{base, head}, message, "GitHub <noreply@github.com>", h.now())
+	p.state = "closed"
+	h.branches[p.base] = p.mergedAs
+	return p.mergedAs
+}
+
+// Close closes a pull request without merging it.
+func (h *Hub) Close(number int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.pulls[number-1]
+	p.head, p.state = h.head(p), "closed"
+}
+
+// Miscount makes changed_files differ from the list by n, as when the list is
+// cut.
+func (h *Hub) Miscount(number, n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pulls[number-1].miscount = n
+}
+
+// Pull is a pull request as it is.
+func (h *Hub) Pull(number int) Pull {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.pulls[number-1]
+	return Pull{p.number, p.title, p.body, p.branch, p.base, p.state, h.head(p), p.mergedAs, p.user.Login}
+}
+
+// Pulls is how many pull requests there are.
+func (h *Hub) Pulls() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.pulls)
+}
+
+func (h *Hub) head(p *pull) string {
+	if p.head != "" {
+		return p.head
+	}
+	return h.branches[p.branch]
+}
+
+func (h *Hub) changes(p *pull) []changed {
+	base := p.start
+	if base == "" {
+		base = h.branches[p.base]
+	}
+	fork := h.objects.fork(base, h.head(p))
+	return h.objects.diff(h.objects.commits[fork].tree, h.objects.commits[h.head(p)].tree)
+}
+
+func (h *Hub) pullRoutes() {
+	h.handle("GET /pulls", h.listPulls)
+	h.handle("POST /pulls", h.createPull)
+	h.handle("GET /commits/{sha}/pulls", func(w http.ResponseWriter, r *http.Request, _ session) {
+		var found []*pull
+		for _, p := range h.pulls {
+			if p.mergedAs == r.PathValue("sha") || h.head(p) == r.PathValue("sha") {
+				found = append(found, p)
+			}
+		}
+		list(w, r, found, h.pullSimpleShape)
+	})
+	h.onePull("GET /pulls/{number}", func(w http.ResponseWriter, _ *http.Request, p *pull) {
+		answer(w, http.StatusOK, h.pullShape(p))
+	})
+	h.onePull("GET /pulls/{number}/files", func(w http.ResponseWriter, r *http.Request, p *pull) {
+		list(w, r, h.changes(p), func(c changed) map[string]any { return h.changedShape(p, c) })
+	})
+	h.onePull("GET /pulls/{number}/reviews", func(w http.ResponseWriter, r *http.Request, p *pull) {
+		list(w, r, p.reviews, func(v review) map[string]any { return h.reviewShape(p, v) })
+	})
+}
+
+func (h *Hub) onePull(pattern string, f func(http.ResponseWriter, *http.Request, *pull)) {
+	h.handle(pattern, func(w http.ResponseWriter, r *http.Request, _ session) {
+		n := number(r.PathValue("number"))
+		if n < 1 || n > len(h.pulls) {
+			fail(w, http.StatusNotFound, "Not Found")
+			return
+		}
+		f(w, r, h.pulls[n-1])
+	})
+}
+
+func (h *Hub) listPulls(w http.ResponseWriter, r *http.Request, _ session) {
+	q := r.URL.Query()
+	state := q.Get("state")
+	if state == "" {
+		state = "open"
+	}
+	var found []*pull
+	for _, p := range slices.Backward(h.pulls) {
+		if (state == "all" || p.state == state) && (q.Get("head") == "" || q.Get("head") == h.owner+":"+p.branch) {
+			found = append(found, p)
+		}
+	}
+	list(w, r, found, h.pullSimpleShape)
+}
+
+func (h *Hub) createPull(w http.ResponseWriter, r *http.Request, s session) {
+	var in struct{ Title, Head, Base, Body string }
+	if !read(w, r, &in) {
+		return
+	}
+	branch := strings.TrimPrefix(in.Head, h.owner+":")
+	invalid := func(field, message string) {
+		fail(w, http.StatusUnprocessableEntity, "Validation Failed",
+			map[string]any{"resource": "PullRequest", "code": "custom", "field": field, "message": message})
+	}
+	head, ok := h.branches[branch]
+	base, hasBase := h.branches[in.Base]
+	switch {
+	case in.Title == "":
+		invalid("title", "title is missing")
+	case !ok:
+		invalid("head", "head is no branch")
+	case !hasBase:
+		invalid("base", "base is no branch")
+	case h.objects.past(base)[head]:
+		invalid("base", "No commits between "+in.Base+" and "+branch)
+	case slices.ContainsFunc(h.pulls, func(p *pull) bool { return p.state == "open" && p.branch == branch && p.base == in.Base }):
+		invalid("head", "A pull request already exists for "+h.owner+":"+branch+".")
+	default:
+		answer(w, http.StatusCreated, h.pullShape(h.open(s.user, branch, in.Base, in.Title, in.Body)))
+	}
+}
