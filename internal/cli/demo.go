@@ -23,8 +23,11 @@ func newDemo(o Options) *cobra.Command {
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		err := demo.Run(cmd.Context(), demo.Options{Out: o.Stdout, Program: program()})
-		if errors.Is(err, demo.ErrNoGit) {
+		switch {
+		case errors.Is(err, demo.ErrNoGit):
 			return hinted(err, "install git and try again; the register is a git repository")
+		case errors.Is(err, demo.ErrNoFolder):
+			return hinted(err, "for example: TMPDIR=$HOME "+program()+" demo")
 		}
 		return err
 	}
@@ -41,7 +44,7 @@ func newDemoSend(o Options) *cobra.Command {
 	}
 	from := cmd.Flags().String("from-ip", "127.0.0.1", "the `ADDRESS` to connect from")
 	secure := cmd.Flags().Bool("tls", false, "use port 587's behaviour: STARTTLS")
-	server := cmd.Flags().String("server", "", "the relay's `HOST:PORT`; the demo's by default")
+	server := cmd.Flags().String("server", "", "the relay's `HOST:PORT`; the demo's usual one by default")
 	subject := cmd.Flags().String("subject", "Scan from the demo", "the mail's `SUBJECT`")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		addr, err := netip.ParseAddr(*from)

@@ -40,30 +40,40 @@ const (
 type Options struct {
 	Out     io.Writer // what the visitor reads
 	Program string    // how the visitor started the demo, for the commands to try
-	// Addresses to listen on; the constants above by default.
+	// Addresses to listen on. By default the constants above, or where
+	// something else listens already, such as another demo, a port that is free.
 	Relay, Submission, Status string
 }
 
-// ErrNoGit means that the git command line is missing.
-var ErrNoGit = errors.New("demo: git is not installed")
+// scriptName is the file, in the demo's folder, that registers the second machine.
+const scriptName = "register.sh"
+
+// What a visitor can mend.
+var (
+	ErrNoGit    = errors.New("demo: git is not installed")
+	ErrNoFolder = errors.New("demo: there is no room for the demo's folder")
+)
 
 // Run shows the demo until ctx ends. Everything it makes is in a temporary
 // folder, which goes with it.
 func Run(ctx context.Context, o Options) (err error) {
-	o.Relay = cmp.Or(o.Relay, RelayAddr)
-	o.Submission = cmp.Or(o.Submission, SubmissionAddr)
-	o.Status = cmp.Or(o.Status, StatusAddr)
+	o.Relay = cmp.Or(o.Relay, freeOr(ctx, RelayAddr))
+	o.Submission = cmp.Or(o.Submission, freeOr(ctx, SubmissionAddr))
+	o.Status = cmp.Or(o.Status, freeOr(ctx, StatusAddr))
 	if _, err := exec.LookPath("git"); err != nil {
 		return ErrNoGit
 	}
 	dir, err := os.MkdirTemp("", "gatepost-demo-")
 	if err != nil {
-		return fmt.Errorf("demo: %w", err)
+		return fmt.Errorf("%w: %w", ErrNoFolder, err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
 	repository, err := makeRegister(ctx, dir, today())
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil // Ctrl-C before there was anything to show
+	case err != nil:
 		return err
 	}
 	hop, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
@@ -99,33 +109,43 @@ func Run(ctx context.Context, o Options) (err error) {
 		Ready:      func() { fmt.Fprint(o.Out, o.welcome(dir)) },
 	})
 	endHop()
-	return errors.Join(inWords(err), <-hopDone)
+	return errors.Join(err, <-hopDone)
 }
 
-// inWords adds what to do about the one thing that goes wrong in practice.
-func inWords(err error) error {
-	if err != nil && strings.Contains(err.Error(), "address already in use") {
-		return fmt.Errorf("%w; is another demo running?", err)
-	}
-	return err
-}
-
-// welcome is what a visitor reads first: where everything is, and what to try.
+// welcome is what a visitor reads first: what to try, then where things are.
+// Every command works when it is pasted, and no line is wider than a terminal.
 func (o Options) welcome(dir string) string {
-	register := filepath.Join(dir, "register")
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("Gatepost is running, and ends with Ctrl-C. Everything is in %s; the relay's log is gatepost.log in it.", dir)
-	line("  register  %s: a git repository in which 127.0.0.1 is registered and 127.0.0.2 is not", register)
-	line("  relay     %s without encryption, as port 25; %s with STARTTLS, as port 587", o.Relay, o.Submission)
-	line("  status    http://%s/status; next hop: mails that leave the relay are shown below and kept in %s", o.Status, filepath.Join(dir, "inbox"))
-	line("Try these in another terminal, in this folder:")
-	line("  1. %s demo send                      a mail from 127.0.0.1: accepted, and it arrives below", o.Program)
-	line("  2. %s demo send --from-ip 127.0.0.2  refused, and the reply says what to do", o.Program)
-	line("  3. (cd %s && git switch -qc scanner && cp ../scanner.cue registrations/%s/ && git add . && git commit -qm 'Register the scanner' &&", register, department)
-	line("      git switch -q main && git merge --no-ff -m 'Merge pull request #1 from %s/scanner' scanner)", department)
-	line("     127.0.0.2 is registered by a commit on a branch, and merged: its confirmation arrives within seconds. Now try 2 again.")
+	line("Gatepost is running on loopback, and ends with Ctrl-C.")
+	line("127.0.0.1 is registered, 127.0.0.2 is not. Try, in a second terminal, from here:")
+	line("")
+	send := shellWord(o.Program) + " demo send"
+	if o.Relay != RelayAddr {
+		send += " --server " + o.Relay
+	}
+	line("  1. %s                      accepted; it arrives below", send)
+	line("  2. %s --from-ip 127.0.0.2  refused; the reply says why", send)
+	line("  3. sh %s", shellWord(filepath.Join(dir, scriptName)))
+	line("     registers it, by a merge in git: a confirmation arrives below, and 2 works")
+	line("")
+	line("Relay: %s (as port 25), %s (as 587, with STARTTLS)", o.Relay, o.Submission)
+	line("How it is: http://%s/status", o.Status)
+	line("Register, configuration, log, mails: %s", dir)
 	return b.String()
+}
+
+// freeOr is addr, or another port of its host if addr is taken.
+func freeOr(ctx context.Context, addr string) string {
+	var l net.ListenConfig
+	ln, err := l.Listen(ctx, "tcp", addr)
+	if err != nil {
+		if ln, err = l.Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {
+			return addr // the relay will say what is wrong
+		}
+	}
+	defer ln.Close()
+	return ln.Addr().String()
 }
 
 // configure writes the relay's configuration.
@@ -181,6 +201,17 @@ func selfSigned(certFile, keyFile string) error {
 	return errors.Join(
 		os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600),
 		os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
+}
+
+// shellWord writes one word as a POSIX shell reads it.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_./", r)
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func today() time.Time    { return time.Now().UTC() }

@@ -3,15 +3,18 @@ package demo_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"example.edu/gatepost/internal/demo"
 )
@@ -67,16 +70,30 @@ func TestVisitor(t *testing.T) {
 			t.Skipf("%s is not installed", program)
 		}
 	}
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "two words")) // the commands are quoted
+	if err := os.Mkdir(os.TempDir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	var out screen
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	o := demo.Options{Out: &out, Program: "gatepost", Relay: free(t), Submission: free(t), Status: free(t)}
 	ended := make(chan error, 1)
 	go func() { ended <- demo.Run(ctx, o) }()
-	out.await(t, "Try these")
-	dir := regexp.MustCompile(`Everything is in (\S+);`).FindStringSubmatch(out.String())[1]
-	if lines := strings.Count(out.String(), "\n"); lines > 11 {
-		t.Errorf("the welcome has %d lines; ten can be read", lines)
+	out.await(t, "log, mails: ")
+	dir := regexp.MustCompile(`log, mails: (.+)\n`).FindStringSubmatch(out.String())[1]
+	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+	if len(lines) > 11 {
+		t.Errorf("the welcome has %d lines; ten can be read", len(lines))
+	}
+	if !strings.Contains(out.String(), "gatepost demo send --server "+o.Relay+" ") {
+		t.Errorf("the commands do not name the server, which is not where the demo usually is:\n%s", &out)
+	}
+	for _, line := range lines {
+		line = strings.ReplaceAll(strings.ReplaceAll(line, dir, "/tmp/gatepost-demo-1234567890"), " --server "+o.Relay, "")
+		if utf8.RuneCountInString(line) > 80 {
+			t.Errorf("this line is wider than a terminal: %s", line)
+		}
 	}
 
 	send := func(server, from, subject string, secure bool) (bool, string) {
@@ -111,14 +128,14 @@ func TestVisitor(t *testing.T) {
 		t.Errorf("an unregistered address:\n%s", dialog)
 	}
 
-	commands := regexp.MustCompile(`(?s)3\. (\(.*? scanner\))`).FindStringSubmatch(out.String())
-	if commands == nil {
+	command := regexp.MustCompile(`3\. (sh .*)`).FindStringSubmatch(out.String())
+	if command == nil {
 		t.Fatalf("no third command in:\n%s", &out)
 	}
-	if text, err := exec.CommandContext(t.Context(), "sh", "-c", commands[1]).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, text)
+	if text, err := exec.CommandContext(t.Context(), "sh", "-c", command[1]).CombinedOutput(); err != nil || !strings.Contains(string(text), "git merge") {
+		t.Fatalf("%v, or the commands are not shown:\n%s", err, text)
 	}
-	out.await(t, "to <it@demo.example>")
+	out.await(t, "for <it@demo.example>")
 	if ok, dialog := send(o.Relay, "127.0.0.2", "at last", false); !ok {
 		t.Errorf("a registered address was refused:\n%s", dialog)
 	}
@@ -130,5 +147,41 @@ func TestVisitor(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("the demo left %s behind (%v)", dir, err)
+	}
+}
+
+// TestEarlyEnd: Ctrl-C before everything runs is no failure, and leaves nothing.
+func TestEarlyEnd(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	var out screen
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := demo.Run(ctx, demo.Options{Out: &out, Program: "gatepost", Relay: free(t), Submission: free(t), Status: free(t)}); err != nil && !errors.Is(err, demo.ErrNoGit) {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v (%v)", left, err)
+	}
+}
+
+// TestPortsTaken: another demo, or anything else, on a port is no hindrance.
+func TestPortsTaken(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("git is not installed")
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	for _, addr := range []string{demo.RelayAddr, demo.SubmissionAddr, demo.StatusAddr} {
+		if ln, err := net.Listen("tcp", addr); err == nil { // else it is taken by someone
+			defer ln.Close()
+		}
+	}
+	var out screen
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- demo.Run(ctx, demo.Options{Out: &out, Program: "gatepost"}) }()
+	out.await(t, "demo send --server 127.0.0.1:")
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"net/mail"
 	"os"
 	"path/filepath"
-	"strings"
+	"strconv"
 	"sync"
 
 	gatemail "example.edu/gatepost/internal/mail"
@@ -95,28 +95,27 @@ func (a *arrival) Commit(context.Context) (string, error) {
 	if err := os.WriteFile(path, a.body.Bytes(), 0o600); err != nil {
 		return "", err
 	}
-	fmt.Fprintf(b.out, "%s arrived: %s\n", clock(), a.describe())
-	fmt.Fprintf(b.out, "         %s\n", path)
+	fmt.Fprintf(b.out, "%s arrived: %s\n         for %s, in %s\n", clock(), a.subject(), a.recipient(), path)
 	return name, nil
 }
 
-// describe is the message in one line, with nothing in it that a terminal
-// would obey.
-func (a *arrival) describe() string {
-	subject := "(no subject)"
-	if m, err := mail.ReadMessage(bytes.NewReader(a.body.Bytes())); err == nil {
-		if s, err := new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject")); err == nil && s != "" {
-			subject = s
-		}
+// subject is the message's own, quoted so that a terminal obeys nothing in it.
+func (a *arrival) subject() string {
+	m, err := mail.ReadMessage(bytes.NewReader(a.body.Bytes()))
+	if err != nil {
+		return "(no header)"
 	}
-	to := ""
-	if len(a.env.To) > 0 {
-		to = a.env.To[0].Address.Path()
+	subject, err := new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject"))
+	if err != nil || subject == "" {
+		return "(no subject)"
 	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return '?'
-		}
-		return r
-	}, fmt.Sprintf("%q from %s to %s", subject, a.env.From.Path(), to))
+	return strconv.Quote(subject)
+}
+
+// recipient is whom the message is for; an address was checked on its way in.
+func (a *arrival) recipient() string {
+	if len(a.env.To) == 0 {
+		return "nobody"
+	}
+	return a.env.To[0].Address.Path()
 }

@@ -44,9 +44,21 @@ accept: {policies: true, notBulk: true, notWorkstation: true, noMailServer: true
 `, purpose, department, purpose, ip, name, kind, expires.Format(time.DateOnly))
 }
 
+// registerScript is what the visitor runs to register 127.0.0.2. It shows the
+// commands as it goes, since git is all that there is to it.
+const registerScript = `set -ex
+cd "${0%/*}/register"
+git switch -q -c scanner
+cp ../scanner.cue registrations/` + department + `/
+git add registrations
+git commit -q -m 'Register the scanner'
+git switch -q main
+git merge -q --no-ff -m 'Merge pull request #1 from ` + department + `/scanner' scanner
+`
+
 // makeRegister makes a git repository with a sample register in dir/register:
-// one department, 127.0.0.1 registered. Beside it stands scanner.cue, which
-// the visitor registers for 127.0.0.2.
+// one department, 127.0.0.1 registered. Beside it stand scanner.cue, for
+// 127.0.0.2, and the script that registers it.
 func makeRegister(ctx context.Context, dir string, now time.Time) (repository string, err error) {
 	repository = filepath.Join(dir, "register")
 	expires := now.AddDate(1, 0, 0)
@@ -56,6 +68,7 @@ func makeRegister(ctx context.Context, dir string, now time.Time) (repository st
 			"Scan-to-email from the printer in the demo laboratory.", expires),
 		"scanner.cue": registrationCUE("127.0.0.2", "scanner.demo.example", "scanner",
 			"Scan-to-email from the scanner in the demo laboratory.", expires),
+		scriptName: registerScript,
 	}
 	for name, text := range files {
 		name = filepath.Join(dir, filepath.FromSlash(name))
