@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -15,38 +16,40 @@ import (
 	"example.edu/gatepost/internal/daemon"
 )
 
-func main() {
-	os.Exit(run())
-}
+const usage = `gatepostd [--config FILE]          run until SIGTERM or Ctrl-C; the log goes to stderr
+gatepostd [--config FILE] --check  say what is wrong with FILE, or what would be in force
+FILE, by default /etc/gatepost/relay.cue, is described in schema/relay.cue, and is
+read again when it changes. Exit codes: 0 fine, 1 problems found, 2 cannot run.
+`
+
+func main() { os.Exit(run()) }
 
 func run() int {
 	flags := flag.NewFlagSet("gatepostd", flag.ContinueOnError)
-	config := flags.String("config", "/etc/gatepost/relay.cue", "the configuration `FILE` (schema: #Relay)")
-	check := flags.Bool("check", false, "check the configuration, print what is in force, and exit")
-	version := flags.Bool("version", false, "print the version and exit")
-	if err := flags.Parse(os.Args[1:]); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return 0
-		}
-		return 2
-	}
-	if flags.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "gatepostd: error: unexpected argument %q\ngatepostd: hint: gatepostd --config FILE [--check]\n", flags.Arg(0))
-		return 2
-	}
-	if *version {
-		fmt.Println("gatepostd", daemon.Version())
+	flags.SetOutput(io.Discard)
+	config := flags.String("config", "/etc/gatepost/relay.cue", "")
+	check := flags.Bool("check", false, "")
+	err := flags.Parse(os.Args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Print(usage)
 		return 0
-	}
-	if *check {
+	case err == nil && flags.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+		fallthrough
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "gatepostd: error: %v\ngatepostd: hint: gatepostd --config FILE [--check]\n", err)
+		return 2
+	case *check:
 		return daemon.Check(*config, os.Stdout, os.Stderr)
 	}
+	// SIGHUP means "read again" elsewhere; who sends it must not end the relay.
+	signal.Ignore(syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal does not wait for the end
+	context.AfterFunc(ctx, stop) // a second one does not wait for what is under way
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if err := daemon.Run(ctx, daemon.Options{ConfigFile: *config, Logger: log}); err != nil {
-		fmt.Fprintf(os.Stderr, "gatepostd: error: %v\n", err)
+		fmt.Fprintf(os.Stderr, "gatepostd: error: %v\ngatepostd: hint: gatepostd --config %s --check\n", err, *config)
 		return 2
 	}
 	return 0

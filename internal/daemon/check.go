@@ -14,10 +14,11 @@ import (
 func Check(path string, stdout, stderr io.Writer) int {
 	c, err := config.LoadRelay(path)
 	if err != nil {
-		fmt.Fprintln(stderr, err)
 		if _, ok := err.(*config.Error); ok {
+			fmt.Fprintln(stderr, err)
 			return 1
 		}
+		fmt.Fprintf(stderr, "gatepostd: error: %v\ngatepostd: hint: name the configuration: gatepostd --config FILE --check\n", err)
 		return 2
 	}
 	code := 0

@@ -80,7 +80,13 @@ type relay struct {
 // configuration or the machine.
 func Run(ctx context.Context, o Options) (err error) {
 	s := newSteps(o.Logger)
-	defer func() { err = errors.Join(err, s.unwind()) }()
+	var stopping time.Time // when it was asked to; zero: not yet
+	defer func() {
+		err = errors.Join(err, s.unwind())
+		if !stopping.IsZero() {
+			o.Logger.Info("stopped", "event", "relay.stopped", "duration", time.Since(stopping))
+		}
+	}()
 	watched, err := watch.New([]string{o.ConfigFile}) // first: what changes after the first reading is seen
 	if err != nil {
 		return err
@@ -109,6 +115,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	select {
 	case <-ctx.Done():
+		stopping = time.Now()
 		r.log.Info("stopping", "event", "relay.stop")
 		return nil
 	case err := <-s.failed:

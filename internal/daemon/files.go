@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,9 @@ type settings struct {
 }
 
 func newSettings(file string, c *config.Relay) *settings {
+	if abs, err := filepath.Abs(file); err == nil {
+		file = abs // status names it to who may be in another folder
+	}
 	s := &settings{file: file}
 	s.current.Store(c)
 	s.told.Store(&status.Config{File: file})
