@@ -8,15 +8,17 @@ import (
 
 // readCampus reads a file under campus/; nil when there is an error. Each
 // network and each department is judged by itself, so that a file of a hundred
-// thousand networks needs no more memory at a time than one of them.
+// thousand networks needs no more memory at a time than one of them. Networks
+// that say the same are judged once.
 func (p *Parser) readCampus(file string, n *node, r *report) *Campus {
 	c := &Campus{Path: file}
 	p.campusList(c, n, r)
+	fit := map[holding]bool{}
 	for f := range n.get("networks").each() {
 		if len(r.problems) > maxProblems {
 			break
 		}
-		p.campusNetwork(c, f, r)
+		p.campusNetwork(c, f, fit, r)
 	}
 	for f := range n.get("departments").each() {
 		if len(r.problems) > maxProblems {
@@ -31,12 +33,19 @@ func (p *Parser) readCampus(file string, n *node, r *report) *Campus {
 }
 
 // campusList judges the top of the file, with the entries of networks and
-// departments left out, and the list campus.
+// departments left out, and the list campus. What is a prefix is what #Prefix
+// asks for: the evaluator gets to see the other entries only.
 func (p *Parser) campusList(c *Campus, n *node, r *report) {
 	seen := map[netip.Prefix]Pos{}
-	for _, e := range n.get("campus").list() {
+	list := n.get("campus")
+	others := []*node{}
+	for _, e := range list.list() {
+		if len(r.problems) > maxProblems {
+			break
+		}
 		prefix, ok := checkPrefix(e, r)
 		if !ok {
+			others = append(others, e)
 			continue
 		}
 		if first, twice := seen[prefix]; twice {
@@ -53,6 +62,9 @@ func (p *Parser) campusList(c *Campus, n *node, r *report) {
 	for f := range n.each() {
 		if (f.name == "networks" || f.name == "departments") && f.value.kind == recordNode {
 			continue
+		}
+		if f.value == list && list.kind == listNode {
+			f = &field{f.name, f.at, &node{kind: listNode, at: list.at, elems: others}}
 		}
 		top.fields = append(top.fields, *f)
 	}
@@ -71,15 +83,29 @@ func checkPrefix(n *node, r *report) (netip.Prefix, bool) {
 	return prefix, true
 }
 
-func (p *Parser) campusNetwork(c *Campus, f *field, r *report) {
+// A holding is what an entry of networks says: all of it, if it is right.
+type holding struct{ Department, Use string }
+
+// campusNetwork reads one network. fit holds what the definition has accepted.
+func (p *Parser) campusNetwork(c *Campus, f *field, fit map[holding]bool, r *report) {
 	// A name cannot be written twice, and a prefix has one form only: no duplicates here.
 	prefix, message, hint := network(f.name)
 	if message != "" {
 		r.add(f.at, RuleBadIP, message, hint)
 	}
 	checkDepartment(f.value.get("department"), r)
-	var raw struct{ Department, Use string }
-	if p.network.settle("the entry of "+clip(f.name, 64), f.value, r, r.errors == 0, &raw) {
+	var raw holding
+	if department, use := f.value.get("department"), f.value.get("use"); len(f.value.fields) == 2 && department.isText() && use.isText() {
+		raw = holding{department.text, use.text}
+	}
+	if !fit[raw] {
+		fits := p.network.settle("the entry of "+clip(f.name, 64), f.value, r, r.errors == 0, &raw)
+		if !fits {
+			return
+		}
+		fit[raw] = len(f.value.fields) == 2
+	}
+	if r.errors == 0 {
 		c.Networks = append(c.Networks, Network{prefix, raw.Department, raw.Use, f.at})
 	}
 }

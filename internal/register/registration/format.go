@@ -141,7 +141,7 @@ var (
 // comments.
 func readCommented(data []byte, l limits, r *report) (*node, *ast.File) {
 	data, ok := plainText(data, r)
-	if !ok {
+	if !ok || !bounded(data, l, r) {
 		return nil, nil
 	}
 	file, ok := parse(data, r, parser.ParseComments)

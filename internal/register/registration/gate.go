@@ -59,7 +59,7 @@ type gate struct {
 // a configuration has twice: it stands as it was written first.
 func read(data []byte, l limits, r *report) *node {
 	data, ok := plainText(data, r)
-	if !ok {
+	if !ok || !bounded(data, l, r) {
 		return nil
 	}
 	file, ok := parse(data, r, 0)

@@ -57,7 +57,7 @@ func TestHostile(t *testing.T) {
 		{"an embedded file", file("x: _ @embed(file=/etc/passwd)\n"), RuleNotData},
 		{"an embedded file for the package", file("@extern(embed)\npackage x\n"), RuleNotData},
 		{"400 KB of brackets", file("x: " + strings.Repeat("[", 400_000)), RuleTooLarge},
-		{"60 KB of brackets", file("x: " + strings.Repeat("[", 60_000)), RuleSyntax},
+		{"60 KB of brackets", file("x: " + strings.Repeat("[", 60_000)), RuleTooLarge},
 		{"6 KB of closed brackets", file("x: " + strings.Repeat("[", 3_000) + strings.Repeat("]", 3_000)), RuleTooLarge},
 		{"12 KB of braces", file("x: " + strings.Repeat("{x:", 3_000) + "1" + strings.Repeat("}", 3_000)), RuleTooLarge},
 		{"9 KB of shorthand", file(strings.Repeat("x: ", 3_000) + "1\n"), RuleTooLarge},
@@ -108,7 +108,7 @@ func TestHostile(t *testing.T) {
 		{"an escape sequence of a terminal", file("// \x1b[2J\n" + good), RuleNotData},
 		{"a lone carriage return", file("// all is well\rdepartment: 1\n" + good), RuleNotData},
 		{"a campus with a comprehension", source("registrations/campus/x.cue", "networks: {for i in [1] {\"\\(i)\": {}}}\n"), RuleNotData},
-		{"a campus of brackets", source("registrations/campus/x.cue", "campus: "+strings.Repeat("[", 30_000)), RuleSyntax},
+		{"a campus of brackets", source("registrations/campus/x.cue", "campus: "+strings.Repeat("[", 30_000)), RuleTooLarge},
 		{"a path that breaks a line", source("registrations/a\nb/c.cue", good), RulePath},
 		{"a path that climbs", source("registrations/../schema/site.cue", good), RulePath},
 		{"a path with an empty part", source("registrations//x.cue", good), RulePath},
@@ -132,6 +132,57 @@ func TestHostile(t *testing.T) {
 			}
 			checkFile(t, f)
 		})
+	}
+}
+
+// A file under campus/ may be large enough to fill the stack of CUE's parser,
+// which ends the program, or to keep its evaluator busy for hours.
+func TestHostileCampus(t *testing.T) {
+	const path = "registrations/campus/networks.cue"
+	p := newParser(t, "")
+	for _, test := range []struct {
+		head, link, tail string
+		rule             Rule
+	}{
+		{"x: ", "a:\n", "", RuleTooLarge},
+		{"x: ", "1&", "1", RuleTooLarge},
+		{"x: ", "a.", "a", RuleTooLarge},
+		{"x: ", "[a]:", "", RuleTooLarge},
+		{"x: ", "{} & ", "{}", RuleTooLarge},
+		{"x: ", `"a," + `, `""`, RuleTooLarge},
+		{"x: ", "if a {", "", RuleTooLarge},
+		{"x: ", "[", "", RuleTooLarge},
+		{"x: ", "@a(", "", RuleNotData},
+		{"x: ", "@a({", "", RuleNotData},
+		{"x: ", "// ,\n@a(", "", RuleNotData},
+		{"x: ", `"\(a), " + `, `""`, RuleNotData},
+		{"campus: [", `"10.0.0.0/8",`, "]", RuleIPDuplicate},
+		{"campus: [", "1,", "]", RuleTooLarge},
+		{`departments: x: {name: "x", team: {slug: "x", id: 1}, contactDomains: [`, `"x.example",`, "]}", RuleTooLarge},
+	} {
+		t.Run(test.link, func(t *testing.T) {
+			links := (MaxCampusFile - len(test.head) - len(test.tail)) / len(test.link)
+			if strings.HasSuffix(test.link, ",") { // a list that the gate lets through
+				links = 60_000
+			}
+			f := p.Parse(source(path, test.head+strings.Repeat(test.link, links)+test.tail))
+			if len(f.Problems) == 0 || f.Problems[0].Rule != test.rule {
+				t.Errorf("want %s, got %v", test.rule, f.Problems)
+			}
+			checkFile(t, f)
+		})
+	}
+}
+
+// A campus list may be as long as a file has room for.
+func TestLongCampusList(t *testing.T) {
+	var b strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&b, "\"10.%d.%d.0/24\",\n", i>>8, i&255)
+	}
+	f := newParser(t, "").Parse(source("registrations/campus/networks.cue", "campus: [\n"+b.String()+"]\n"))
+	if f.Campus == nil || len(f.Campus.Prefixes) != 20_000 {
+		t.Errorf("%v", f.Problems)
 	}
 }
 

@@ -22,12 +22,13 @@ const networksHead = "// Which department holds which part of the address space.
 // data, or the result would be too large, the error is a *ProblemError.
 func ReplaceNetworks(path string, data []byte, networks []Network) (out []byte, lost []string, err error) {
 	r := &report{file: path}
+	l := limitsOf(Kind(path))
 	data, ok := plainText(data, r)
-	if !ok {
+	if !ok || !bounded(data, l, r) {
 		return nil, nil, &ProblemError{r.sorted()}
 	}
 	file, ok := parse(data, r, parser.ParseComments)
-	if !ok || admit(file, limitsOf(Kind(path)), r) == nil {
+	if !ok || admit(file, l, r) == nil {
 		return nil, nil, &ProblemError{r.sorted()}
 	}
 	field := networksField(file)

@@ -116,6 +116,10 @@ func tooLarge(r *report, octets int64) {
 // holds what the checks of our own have found; the definition's judgement comes
 // on top. It decodes the value when all is well.
 func (d *Definition) settle(what string, n *node, r *report, clean bool, into any) bool {
+	if wide := n.tooWide(); wide != nil {
+		r.add(wide.at, RuleTooLarge, fmt.Sprintf("%d entries stand in one list or one pair of braces", max(len(wide.fields), len(wide.elems))), r.shrink())
+		return false
+	}
 	value, err := d.judge(n)
 	if err != nil {
 		d.explain(what, n, err, r)
