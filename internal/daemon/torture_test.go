@@ -20,8 +20,8 @@ var kills = flag.Int("torture", 5, "how many times TestTorture kills the daemon"
 // How TestTorture loads the relay.
 const (
 	senders     = 8
-	newComerOf  = 4               // one round in so many brings a new registration in
-	lastMoments = 2 * time.Second // before a kill; what was delivered in them may come again
+	newComerOf  = 4           // one round in so many brings a new registration in
+	lastMoments = time.Second // before a kill; what was delivered in them may come again
 )
 
 // TestTorture kills the daemon again and again, while mail comes in and goes

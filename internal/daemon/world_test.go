@@ -147,9 +147,10 @@ func (w *world) hostGit() {
 		w.t.Fatal(err)
 	}
 	backend := &cgi.Handler{
-		Path: path,
-		Args: []string{"http-backend"},
-		Env:  []string{"GIT_PROJECT_ROOT=" + filepath.Join(w.dir, "git"), "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=postmaster"},
+		Path:   path,
+		Args:   []string{"http-backend"},
+		Stderr: io.Discard, // it complains when the world ends under it
+		Env:    []string{"GIT_PROJECT_ROOT=" + filepath.Join(w.dir, "git"), "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=postmaster"},
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		if token := w.gitToken.Load(); token != nil {
