@@ -39,6 +39,7 @@ type Options struct {
 	Token      func(context.Context) (string, error) // asked before each fetch; nil: no credentials, or those in the URL
 	Timeout    time.Duration                         // for one operation; default two minutes
 	MaxBytes   int64                                 // of one response of the remote; default 256 MiB
+	MaxObject  int64                                 // of one object, unpacked; default 128 MiB
 	MaxPacks   int                                   // clone anew beyond this number of packs; default 150
 	Logger     *slog.Logger                          // default: discard
 	Transport  http.RoundTripper                     // default: like http.DefaultTransport
@@ -71,6 +72,9 @@ func Open(ctx context.Context, o Options) (*Mirror, error) {
 	}
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = 256 << 20
+	}
+	if o.MaxObject <= 0 {
+		o.MaxObject = defaultMaxObject
 	}
 	if o.MaxPacks <= 0 {
 		o.MaxPacks = 150

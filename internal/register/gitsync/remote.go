@@ -16,7 +16,6 @@ import (
 
 	git "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/format/packfile"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
@@ -35,6 +34,7 @@ type remote struct {
 	password string
 	token    func(context.Context) (string, error)
 	http     *http.Client
+	max      int64 // bytes of one object
 	git      transport.Transport
 }
 
@@ -47,7 +47,7 @@ func newRemote(o Options) (*remote, error) {
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, errors.New("gitsync: the repository must be an https:// or http:// URL or an absolute path")
 	}
-	r := &remote{token: o.Token}
+	r := &remote{token: o.Token, max: o.MaxObject}
 	if u.User != nil {
 		r.user = u.User.Username()
 		r.password, _ = u.User.Password()
@@ -116,7 +116,7 @@ func (r *remote) fetch(ctx context.Context, dir, branch string) (head Hash, news
 		return Hash{}, false, fmt.Errorf("%w: %s", ErrBranchGone, branch)
 	}
 	if _, err := g.CommitObject(want); errors.Is(err, plumbing.ErrObjectNotFound) {
-		if err := download(ctx, session, g, refs, want); err != nil {
+		if err := r.download(ctx, session, dir, g, refs, want); err != nil {
 			return Hash{}, false, err
 		}
 		news = true
@@ -152,7 +152,7 @@ func (r *remote) credentials(ctx context.Context) (*githttp.BasicAuth, error) {
 
 // download gets the commit want with everything that the repository lacks.
 // The pack is in place as a whole or not at all.
-func download(ctx context.Context, session transport.UploadPackSession, g *git.Repository, refs *packp.AdvRefs, want plumbing.Hash) (err error) {
+func (r *remote) download(ctx context.Context, session transport.UploadPackSession, dir string, g *git.Repository, refs *packp.AdvRefs, want plumbing.Hash) (err error) {
 	req := packp.NewUploadPackRequestFromCapabilities(refs.Capabilities)
 	if refs.Capabilities.Supports(capability.NoProgress) {
 		if err := req.Capabilities.Set(capability.NoProgress); err != nil {
@@ -173,7 +173,7 @@ func download(ctx context.Context, session transport.UploadPackSession, g *git.R
 	case req.Capabilities.Supports(capability.Sideband):
 		pack = sideband.NewDemuxer(sideband.Sideband, answer)
 	}
-	if err := packfile.UpdateObjectStorage(g.Storer, pack); err != nil {
+	if err := store(ctx, dir, g, pack, r.max); err != nil {
 		return err
 	}
 	// A handle opened before the pack came does not see it.
