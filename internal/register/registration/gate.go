@@ -132,40 +132,8 @@ func parse(data []byte, r *report, mode parser.Mode) (*ast.File, bool) {
 	if at.Line == 0 {
 		at = Pos{1, 1}
 	}
-	message, hint := r.plainSyntax(lineAt(data, at.Line), message)
-	r.add(at, RuleSyntax, message, hint)
+	r.slip(data, at, message)
 	return nil, false
-}
-
-// plainSyntax puts a syntax error in words for a person who does not know CUE,
-// and guesses what was meant.
-func (r *report) plainSyntax(line, message string) (plain, hint string) {
-	switch {
-	case strings.ContainsAny(line, "“”„‘’«»"):
-		return "there are quotation marks here that are none to a computer",
-			`type them again as plain double quotes ("): a word processor has turned them into others`
-	case strings.Contains(message, "not terminated"):
-		return "a text begins here and does not end", `end it with a double quote (") on the same line`
-	case strings.Contains(message, "missing ','"):
-		return "quotation marks or a comma are missing before this",
-			"put text, dates and addresses in double quotes, " + r.like(`ip: "192.0.2.21"`) + ", and a comma between two entries of one line"
-	case strings.Contains(message, "EOF"):
-		return "the file ends while something is still open", "close each { with } and each [ with ]"
-	default:
-		return clip(message, 200), `look at this line and the one above it: text, dates and addresses stand in double quotes, each { has its } and each [ its ]`
-	}
-}
-
-func lineAt(data []byte, line int32) string {
-	for i := int32(1); i < line; i++ {
-		_, rest, ok := bytes.Cut(data, []byte("\n"))
-		if !ok {
-			return ""
-		}
-		data = rest
-	}
-	first, _, _ := bytes.Cut(data, []byte("\n"))
-	return string(first)
 }
 
 const plainHint = "write plain values only: text in double quotes, numbers, true or false, lists in [ ] and groups of fields in { }"
@@ -410,6 +378,9 @@ func (g *gate) expression(x ast.Expr, at Pos) *node {
 	case *ast.Interpolation:
 		return g.refuse(at, `a text with \( ) in it stands here`, "write the text out")
 	case *ast.BinaryExpr:
+		if date := bareDate(x); date != "" {
+			return g.refuse(at, "a date stands here without quotes", "write "+quote(date))
+		}
 		return g.refuse(at, "an expression ("+x.Op.String()+") stands here", "write the one value that is meant")
 	case *ast.UnaryExpr:
 		return g.refuse(at, "an expression ("+x.Op.String()+") stands here", "write the one value that is meant")

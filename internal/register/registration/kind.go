@@ -57,6 +57,7 @@ func department(file string) string {
 }
 
 var (
+	odd          = regexp.MustCompile(`[^a-z0-9._+@-]+`)
 	departmentID = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`) // as in #DepartmentID
 	segment      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+@-]{0,127}$`)
 )
@@ -90,4 +91,27 @@ func misplaced(file string) string {
 		return "the path is longer than 512 characters"
 	}
 	return ""
+}
+
+// leftover matches what editors and systems leave beside a file.
+var leftover = regexp.MustCompile(`^\.|~$|\.(bak|orig|rej|sw[a-p]|tmp)$`)
+
+// placeHint says what to do with a misplaced file.
+func placeHint(file string) string {
+	folder, name := path.Split(strings.TrimPrefix(file, root))
+	if leftover.MatchString(name) {
+		return "an editor or the system has left it here: delete it, and keep it out of the commit"
+	}
+	parts := strings.Split(strings.TrimSuffix(folder, "/"), "/")
+	stem, ending, cue := strings.Cut(strings.ToLower(name), ".cue")
+	if !cue {
+		ending = path.Ext(stem)
+	}
+	if ending == "" || ending == ".txt" {
+		stem = strings.Trim(odd.ReplaceAllString(strings.TrimSuffix(stem, ".txt"), "-"), "-._+@")
+		if right := root + folder + stem + ".cue"; stem != "" && isDepartmentID(parts[0]) && misplaced(right) == "" {
+			return "rename it to " + right
+		}
+	}
+	return `move it to registrations/<department>/<name>.cue, like "registrations/lsa-physics/mfp.cue"; only README.md may stand beside such files`
 }

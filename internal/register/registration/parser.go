@@ -96,8 +96,7 @@ func (p *Parser) open(src Source, kind FileKind, r *report) *node {
 	case KindIgnored:
 		return nil
 	case KindMisplaced:
-		r.add(Pos{1, 1}, RulePath, misplaced(src.Path),
-			`move it to registrations/<department>/<name>.cue, like "registrations/lsa-physics/mfp.cue"; only README.md may stand beside such files`)
+		r.add(Pos{1, 1}, RulePath, misplaced(src.Path), placeHint(src.Path))
 		return nil
 	}
 	l := limitsOf(kind)
