@@ -21,6 +21,7 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
 	code := cli.Main(ctx, cli.Options{
 		Args:   os.Args[1:],
+		Stdin:  os.Stdin,
 		Stdout: os.Stdout,
 		Stderr: os.Stderr,
 		Now:    time.Now,

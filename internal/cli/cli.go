@@ -24,9 +24,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Options are what the process hands to Main. All but Args must be set.
+// Options are what the process hands to Main. All but Args and Stdin must be
+// set.
 type Options struct {
-	Args   []string // without the program's name
+	Args   []string  // without the program's name
+	Stdin  io.Reader // for questions, if it is a terminal; nil: nobody is asked
 	Stdout io.Writer
 	Stderr io.Writer
 	Now    func() time.Time
@@ -75,7 +77,7 @@ Exit codes: 0 fine, 1 problems found, 2 usage or I/O.`,
 		&cobra.Group{ID: groupRelay, Title: "The running relay (over its socket):"},
 	)
 	root.AddCommand(
-		newCheck(o), newPlan(o), newFmt(o), newWhy(o),
+		newCheck(o), newPlan(o), newNew(o), newFmt(o), newSubmit(o), newWhy(o),
 		newStatus(o), newQueue(o), newAccept(o),
 		newDemo(o), newVersion(o),
 	)

@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 			}
 			code := cli.Main(ctx, cli.Options{
 				Args:   os.Args[1:],
+				Stdin:  os.Stdin,
 				Stdout: os.Stdout,
 				Stderr: os.Stderr,
 				Now:    func() time.Time { return at },
@@ -54,6 +55,7 @@ func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
+			env.Values[hubKey{}] = &hubs{}
 			env.Vars = append(env.Vars,
 				"GORACE=atexit_sleep_ms=0", // the race detector's programs wait a second at their end
 				"GATEPOST_NOW="+now, "ESCAPE=\x1b[31m",
@@ -68,11 +70,13 @@ func TestScript(t *testing.T) {
 			"at":         at,
 			"deadsocket": deadSocket,
 			"exits":      exits,
+			"fakeforge":  fakeForge,
 			"fakerelay":  relay,
 			"files":      files,
 			"gold":       gold,
 			"hash":       hash,
 			"places":     places,
+			"requests":   requests,
 			"register":   register,
 			"rules":      rules,
 			"sarif":      sarif,

@@ -1,0 +1,71 @@
+package cli_test
+
+import (
+	"fmt"
+	"maps"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"example.edu/gatepost/internal/register/forge/forgetest"
+)
+
+// hubKey is where a script's forge is kept between its commands.
+type hubKey struct{}
+
+// fakeForge starts a stand-in for GitHub whose repository is that of a folder:
+// fakeforge DIR. octocat (583231) and hubot (480938) have accounts; $FORGE is
+// where it is, and $OCTOCAT and $HUBOT are their tokens.
+func fakeForge(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: fakeforge DIR")
+	}
+	hub := forgetest.New("umich/register", time.Now)
+	ts.Check(hub.Import(ts.MkAbs(args[0]), "main"))
+	hub.AddUser(583231, "octocat", "token-of-octocat")
+	hub.AddUser(480938, "hubot", "token-of-hubot")
+	server := httptest.NewServer(hub)
+	ts.Defer(server.Close)
+	ts.Setenv("FORGE", server.URL)
+	ts.Setenv("OCTOCAT", "token-of-octocat")
+	ts.Setenv("HUBOT", "token-of-hubot")
+	ts.Value(hubKey{}).(*hubs).hub = hub
+}
+
+// hubs holds the forge of one script.
+type hubs struct{ hub *forgetest.Hub }
+
+// requests writes what the forge has been asked for to a file, and the content
+// of the files named after it: requests OUT PATH...
+func requests(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: requests OUT PATH...")
+	}
+	hub := ts.Value(hubKey{}).(*hubs).hub
+	var b strings.Builder
+	for n := 1; n <= hub.Pulls(); n++ {
+		p := hub.Pull(n)
+		fmt.Fprintf(&b, "#%d %s by %s into %s: %s\n", p.Number, p.State, p.OpenedBy, p.Base, p.Title)
+		for _, path := range slices.Sorted(maps.Keys(set(args[1:]))) {
+			text, ok := hub.Content(p.Head, path)
+			if ok {
+				fmt.Fprintf(&b, "%s: %d bytes\n", path, len(text))
+			} else {
+				fmt.Fprintf(&b, "%s: none\n", path)
+			}
+		}
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o666))
+}
+
+func set(words []string) map[string]bool {
+	m := map[string]bool{}
+	for _, w := range words {
+		m[w] = true
+	}
+	return m
+}
