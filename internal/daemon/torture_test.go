@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/smtp"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -38,7 +40,11 @@ limits: sessionsPerAddress: 100
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
 	l := newLoad(w)
-	w.start() // the first sync confirms nobody, so it is not to be killed
+	w.start()
+	w.eventually("the first sync is over", func() bool { // it confirms nobody, and whatever a second try at it finds
+		_, err := os.Stat(filepath.Join(w.state, "register", "register.announced"))
+		return err == nil
+	})
 	w.kill()
 	var killedAt []time.Time
 	for round := range *kills {
