@@ -144,13 +144,20 @@ func writerOf(ctx context.Context, g *git.Repository, c *object.Commit, now obje
 
 // request reads the number of the pull request and the name of the merged
 // branch out of the message that a forge, or git, gave a merge or a squash.
-// What it does not recognise is 0 and "".
+// What it does not recognise is 0 and "". A title in there is the contributor's
+// and may hold another number, so the place decides: names of branches hold no
+// blanks, and what the forge adds to a title comes last.
 func request(message string) (number int, branch string) {
-	first := subject(message)
+	first, _, _ := strings.Cut(strings.TrimLeft(message, "\r\n\t "), "\n") // whole: a cut could end in the wrong number
+	first = strings.TrimSpace(first)
 	switch {
 	case strings.HasPrefix(first, "Merge pull request "): // GitHub "#12 from o/b", Gitea "'title' (#12) from b into main"
 		rest := strings.TrimPrefix(first, "Merge pull request ")
-		number = digits(rest, "#")
+		if i := strings.LastIndex(rest, "' (#"); i >= 0 && rest[0] == '\'' {
+			number = digits(rest[i:], "(#")
+		} else if rest[0] == '#' {
+			number = digits(rest, "#")
+		}
 		if i := strings.LastIndex(rest, " from "); i >= 0 {
 			branch, _, _ = strings.Cut(rest[i+len(" from "):], " ")
 		}
@@ -167,7 +174,7 @@ func request(message string) (number int, branch string) {
 	case strings.HasSuffix(first, ")"): // a squash: "title (#12)"; Bitbucket: "Merged in b (pull request #12)"
 		number = digits(first[strings.LastIndex(first, "(")+1:], "#")
 	}
-	return number, branch
+	return number, printable(branch)
 }
 
 // digits is the number directly after the first mark in s, 0 if there is none.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -115,6 +116,33 @@ func (h *gitHost) push() gitsync.Hash {
 	h.t.Helper()
 	h.run(h.work, "push", "-q", "-f", "origin", "HEAD:main")
 	return h.head()
+}
+
+// tree writes a tree of "mode name" and hash in turn, however odd, and gives
+// its hash.
+func (h *gitHost) tree(entries ...string) string {
+	h.t.Helper()
+	var b bytes.Buffer
+	for pair := range slices.Chunk(entries, 2) {
+		hash, err := gitsync.ParseHash(pair[1])
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		b.WriteString(pair[0] + "\x00")
+		b.Write(hash[:])
+	}
+	file := filepath.Join(h.t.TempDir(), "tree")
+	if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+		h.t.Fatal(err)
+	}
+	return h.run(h.work, "hash-object", "-t", "tree", "-w", "--literally", file)
+}
+
+// commitTree commits and pushes a tree.
+func (h *gitHost) commitTree(tree string) gitsync.Hash {
+	h.t.Helper()
+	h.run(h.work, "reset", "-q", "--soft", h.run(h.work, "commit-tree", "-m", "tree", tree))
+	return h.push()
 }
 
 func (h *gitHost) head() gitsync.Hash {

@@ -27,7 +27,7 @@ func (r *Repo) Files(ctx context.Context, h Hash, under ...string) ([]Entry, err
 		if err != nil {
 			return err
 		}
-		w := walk{ctx: ctx, repo: g}
+		w := walk{ctx: ctx, repo: g, empty: make(map[plumbing.Hash]bool)}
 		if len(under) == 0 {
 			err = w.tree(c.TreeHash, "", 0)
 		}
@@ -50,6 +50,7 @@ type walk struct {
 	ctx   context.Context
 	repo  *git.Repository
 	found []Entry
+	empty map[plumbing.Hash]bool // folders without a file: a tree can name one again and again
 }
 
 // below collects what is at one path: a file or all files of a folder.
@@ -71,9 +72,10 @@ func (w *walk) tree(h plumbing.Hash, prefix string, depth int) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
-	if depth > maxDepth {
-		return fmt.Errorf("%w: more than %d folders above a file in %s", ErrTooMany, maxDepth, printable(prefix))
+	if w.empty[h] {
+		return nil
 	}
+	before := len(w.found)
 	t, err := object.GetTree(w.repo.Storer, h)
 	if err != nil {
 		return err
@@ -84,8 +86,9 @@ func (w *walk) tree(h plumbing.Hash, prefix string, depth int) error {
 			p = prefix + "/" + e.Name
 		}
 		// A folder with an impossible name is not entered: whatever is in it
-		// could not be told from what is elsewhere.
-		if e.Mode == filemode.Dir && badName(e.Name) == "" {
+		// could not be told from what is elsewhere. One that is too deep is not
+		// entered either, and holds nobody else up.
+		if e.Mode == filemode.Dir && badName(e.Name) == "" && depth < maxDepth {
 			err = w.tree(e.Hash, p, depth+1)
 		} else {
 			err = w.add(p, e)
@@ -93,6 +96,9 @@ func (w *walk) tree(h plumbing.Hash, prefix string, depth int) error {
 		if err != nil {
 			return err
 		}
+	}
+	if len(w.found) == before {
+		w.empty[h] = true
 	}
 	return nil
 }
@@ -105,12 +111,18 @@ func (w *walk) add(p string, e object.TreeEntry) error {
 	if out.Odd = badName(path.Base(p)); out.Odd == "" && len(p) > maxPath {
 		out.Odd = fmt.Sprintf("the path is longer than %d bytes", maxPath)
 	}
+	if out.Odd == "" && e.Mode == filemode.Dir {
+		out.Odd = tooDeep
+	}
 	if e.Name != "" && strings.Contains(e.Name, "/") {
 		out.Odd = badName(e.Name)
 	}
 	w.found = append(w.found, unusable(out))
 	return nil
 }
+
+// tooDeep is what is odd about a folder that is not entered.
+const tooDeep = "it is a folder inside too many others"
 
 // unusable settles how an entry with an odd name is shown.
 func unusable(e Entry) Entry {
@@ -147,11 +159,19 @@ func badName(name string) string {
 	return ""
 }
 
-// settle sorts a list of files and marks names that differ only in case:
-// on a Mac or under Windows they would be one file.
+// settle sorts a list of files and marks names that stand for two files: those
+// that differ only in case, which are one on a Mac or under Windows, and those
+// that a malformed tree holds twice, of which nobody knows which one counts.
 func settle(list []Entry) []Entry {
 	slices.SortFunc(list, func(a, b Entry) int { return strings.Compare(a.Path, b.Path) })
 	list = slices.CompactFunc(list, func(a, b Entry) bool { return a == b }) // overlapping paths were asked for
+	for i := 1; i < len(list); i++ {
+		if list[i].Path == list[i-1].Path {
+			for j := i - 1; j <= i; j++ {
+				list[j].Odd, list[j].Unusable = "the name stands twice in its folder", true
+			}
+		}
+	}
 	first := make(map[string]int, len(list))
 	for i, e := range list {
 		folded := strings.ToLower(e.Path)

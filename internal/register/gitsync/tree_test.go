@@ -62,22 +62,68 @@ registrations/b/sub submodule
 	}
 }
 
+// What is too deep is told, and keeps nobody from the other files.
 func TestTreesAreBoundedInDepth(t *testing.T) {
 	h := newGitHost(t)
-	h.write(strings.Repeat("d/", 20)+"f", "x")
+	h.write("a", "1")
+	h.write(strings.Repeat("d/", 16)+"f", "x")
+	h.write(strings.Repeat("d/", 17)+"f", "x")
 	head := h.commit("deep")
 	m := h.mirror()
 	mustFetch(t, m, head)
-	if _, err := m.Files(t.Context(), head); !errors.Is(err, gitsync.ErrTooMany) {
-		t.Errorf("Files: %v", err)
+	want := "a regular file\n" + strings.Repeat("d/", 16) + "d special file (it is a folder inside too many others)\n" +
+		strings.Repeat("d/", 16) + "f regular file\n"
+	if list, err := m.Files(t.Context(), head); err != nil || paths(list) != want {
+		t.Errorf("Files: %v\n%s", err, paths(list))
 	}
 	w, err := gitsync.OpenWorkdir(h.work)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	if _, err := w.DiskFiles(t.Context()); !errors.Is(err, gitsync.ErrTooMany) {
-		t.Errorf("DiskFiles: %v", err)
+	if list, err := w.DiskFiles(t.Context()); err != nil || paths(list) != want {
+		t.Errorf("DiskFiles: %v\n%s", err, paths(list))
+	}
+}
+
+// A tree may hold one folder twice, and that the next twice, and no
+// file at all, 2^15 ways to nothing.
+func TestFoldersWithoutFiles(t *testing.T) {
+	h := newGitHost(t)
+	tree := h.tree()
+	for range 15 {
+		tree = h.tree("40000 a", tree, "40000 b", tree)
+	}
+	head := h.commitTree(tree)
+	m := h.mirror()
+	mustFetch(t, m, head)
+	if list, err := m.Files(t.Context(), head); err != nil || len(list) != 0 {
+		t.Errorf("Files: %v\n%s", err, paths(list))
+	}
+}
+
+// A tree that git would not write can hold a name twice. Which of the two a
+// checkout shows is chance, so neither is used.
+func TestANameThatStandsTwice(t *testing.T) {
+	h := newGitHost(t)
+	h.write("a", "good")
+	h.write("b", "bad")
+	h.commit("files")
+	good, bad := h.run(h.work, "rev-parse", "HEAD:a"), h.run(h.work, "rev-parse", "HEAD:b")
+	head := h.commitTree(h.tree("100644 a", good, "100644 a", bad, "100644 c", good))
+	m := h.mirror()
+	mustFetch(t, m, head)
+	list, err := m.Files(t.Context(), head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		if e.Unusable != (e.Path == "a") {
+			t.Errorf("%+v", e)
+		}
+	}
+	if len(list) != 3 {
+		t.Errorf("%s", paths(list))
 	}
 }
 

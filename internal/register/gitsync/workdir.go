@@ -110,7 +110,10 @@ func (w *Workdir) list(ctx context.Context, p string, found *[]Entry) error {
 				return w.note(e, found)
 			}
 		}
-		return w.listFolder(ctx, p, found)
+		if p == "." || strings.Count(p, "/") < maxDepth {
+			return w.listFolder(ctx, p, found)
+		}
+		e.Odd = tooDeep
 	}
 	return w.note(e, found)
 }
@@ -124,9 +127,6 @@ func (w *Workdir) note(e Entry, found *[]Entry) error {
 }
 
 func (w *Workdir) listFolder(ctx context.Context, p string, found *[]Entry) error {
-	if p != "." && strings.Count(p, "/")+1 > maxDepth {
-		return fmt.Errorf("%w: more than %d folders above a file", ErrTooMany, maxDepth)
-	}
 	d, err := w.root.Open(p)
 	if err != nil {
 		return err
