@@ -214,8 +214,11 @@ func (c *conn) begin() *reply {
 
 // storeFailed logs the cause for the operator and makes the client's text.
 func (c *conn) storeFailed(doing string, err error) reply {
-	c.srv.log.Error("the store failed", "event", "smtp.store_failed", "client", c.addr, "step", doing, "err", err)
-	if errors.Is(err, ErrFull) {
+	full := errors.Is(err, ErrFull)
+	if !full || doing != "begin" { // a store without room says so once, and not for each message
+		c.srv.log.Error("the store failed", "event", "smtp.store_failed", "client", c.addr, "step", doing, "err", err)
+	}
+	if full {
 		return sayNoSpace()
 	}
 	return sayStoreFailed()

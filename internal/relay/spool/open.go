@@ -43,6 +43,8 @@ type Spool struct {
 
 	keyed sync.Mutex // held from the test for a key to the end of its batch
 
+	short atomic.Bool // the disk has reached its reserve, and that is logged
+
 	failure atomic.Pointer[failure] // the first unrecoverable error of the engine
 	failed  chan struct{}           // closed with it
 
@@ -119,6 +121,7 @@ func Open(o Options) (_ *Spool, err error) {
 	if err := s.collect(); err != nil {
 		return nil, err
 	}
+	_ = s.space() // a relay that starts on a full disk says so
 	return s, nil
 }
 
@@ -261,7 +264,7 @@ func (s *Spool) Accepting() error {
 	if err := s.Err(); err != nil {
 		return err
 	}
-	return s.room()
+	return s.space()
 }
 
 // names reports whether any record, a damaged one included, is kept under id.
@@ -280,8 +283,19 @@ func (s *Spool) syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// room returns ErrFull when less than the reserve is free.
+// room returns ErrFull when less than the reserve is free, and counts that.
 func (s *Spool) room() error {
+	err := s.space()
+	if err != nil {
+		s.metrics.full.Inc()
+	}
+	return err
+}
+
+// space is ErrFull, with how much there is and how much there must be, when less
+// than the reserve is free. That there is too little, and that there is enough
+// again, is logged once: a full disk refuses many messages.
+func (s *Spool) space() error {
 	if s.reserve == 0 {
 		return nil
 	}
@@ -290,8 +304,22 @@ func (s *Spool) room() error {
 		return nil
 	}
 	if usage.AvailBytes < s.reserve {
-		s.metrics.full.Inc()
-		return ErrFull
+		err := fmt.Errorf("%w: %s are free in %s, and %s stay free for what is owed", ErrFull, octets(usage.AvailBytes), s.dir, octets(s.reserve))
+		if s.short.CompareAndSwap(false, true) {
+			s.log.Error("nothing is accepted until there is room", "event", "spool.full", "err", err)
+		}
+		return err
+	}
+	if s.short.CompareAndSwap(true, false) {
+		s.log.Info("there is room again", "event", "spool.room")
 	}
 	return nil
+}
+
+// octets is a size for a person.
+func octets(n uint64) string {
+	if n >= 1<<20 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%d octets", n)
 }

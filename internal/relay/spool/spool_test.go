@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"example.edu/gatepost/internal/mail"
 )
@@ -263,7 +265,8 @@ func TestAbortLeavesNothing(t *testing.T) {
 
 func TestReserve(t *testing.T) {
 	fs := vfs.NewMem()
-	s, err := Open(Options{Dir: "spool", FS: fs, Reserve: 1000})
+	var log bytes.Buffer
+	s, err := Open(Options{Dir: "spool", FS: fs, Reserve: 1000, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,6 +283,16 @@ func TestReserve(t *testing.T) {
 	}
 	if _, err := s.Create(t.Context(), envelope("a@b.example")); !errors.Is(err, ErrFull) {
 		t.Errorf("Create: %v", err)
+	}
+	refusals := testutil.ToFloat64(s.metrics.full)
+	if err := s.Accepting(); err == nil || err.Error() != "spool: no space: 999 octets are free in spool, and 1000 octets stay free for what is owed" {
+		t.Errorf("Accepting: %v", err)
+	}
+	if now := testutil.ToFloat64(s.metrics.full); now != refusals {
+		t.Errorf("asking whether there is room counts as a refusal: %v, then %v", refusals, now)
+	}
+	if n := strings.Count(log.String(), "event=spool.full"); n != 1 {
+		t.Errorf("a full disk is logged %d times", n)
 	}
 	if got, err := read(t, s, kept.ID); err != nil || string(got) != "before" {
 		t.Errorf("reading when full: %v", err)
@@ -300,6 +313,9 @@ func TestReserve(t *testing.T) {
 	}
 	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1000, TotalBytes: 1 << 30})
 	put(t, s, []byte("after"))
+	if n := strings.Count(log.String(), "event=spool.room"); n != 1 {
+		t.Errorf("room again is logged %d times", n)
+	}
 }
 
 func TestIDs(t *testing.T) {
