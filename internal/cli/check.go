@@ -21,14 +21,19 @@ func newCheck(o Options) *cobra.Command {
 		Long: "Report every problem of the register in this checkout, in one run, each on its\n" +
 			"own line of the file. With --base, what the change since then causes or touches\n" +
 			"is an error and what stood there before is a warning, and the site's rules are\n" +
-			"those of the base.",
-		Example: "  gatepost check\n  gatepost check --base origin/main\n  gatepost check --base origin/main --author octocat:583231 --format github",
+			"those of the base.\n\n" +
+			"With --evidence it also shows what the world says of the addresses that the change\n" +
+			"adds (without --base, of all): whether name and address agree in the DNS, and what\n" +
+			"an internet registry and a NetBox say. A service that does not answer makes\n" +
+			"'unknown'. Evidence is for whoever reviews; it does not change the exit code.",
+		Example: "  gatepost check\n  gatepost check --base origin/main\n  gatepost check --base origin/main --evidence\n  gatepost check --base origin/main --author octocat:583231 --format github",
 		GroupID: groupRegister,
 	}
 	dir := addDir(cmd)
 	base := cmd.Flags().String("base", "", "judge the change since `REV`: a branch, a tag or a commit")
 	author := cmd.Flags().String("author", "", "who proposes the change: `LOGIN[:ID]` (with --base)")
 	format := addFormat(cmd, "text", "json", "github", "sarif")
+	asked := addEvidence(cmd)
 	cmd.Args = func(_ *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return nil
@@ -44,6 +49,12 @@ func newCheck(o Options) *cobra.Command {
 		if *author != "" && *base == "" {
 			return fail("--author needs --base: authority is judged by what the base says",
 				"for example: "+commandLine(append(o.Args, "--base", "origin/main")...))
+		}
+		if err := asked.check(cmd, o); err != nil {
+			return err
+		}
+		if asked.on && format.value == "sarif" {
+			return fail("--evidence has no form in sarif: it is no problem of the register", "for annotations: --format github; for a program: --format json")
 		}
 		c, err := openCheckout(o, *dir)
 		if err != nil {
@@ -62,11 +73,18 @@ func newCheck(o Options) *cobra.Command {
 			return err
 		}
 		stop()
-		if err := printProblems(o.Stdout, format.value, found.problems, found.source); err != nil {
+		evidence, err := asked.gather(cmd.Context(), o, found.before, found.after)
+		if err != nil {
+			return err
+		}
+		if err := printFindings(o.Stdout, format.value, found, evidence); err != nil {
 			return err
 		}
 		for _, note := range found.notes {
 			fmt.Fprintf(o.Stderr, "gatepost: hint: %s\n", printable(note))
+		}
+		if text := evidence.summary(); text != "" {
+			fmt.Fprintln(o.Stderr, text)
 		}
 		fmt.Fprintln(o.Stderr, found.summary())
 		if found.errors() > 0 {
@@ -83,7 +101,8 @@ type findings struct {
 	sources       []source // of the tree that was checked
 	registrations int
 	addresses     int
-	notes         []string // hints for the person at the terminal
+	notes         []string         // hints for the person at the terminal
+	before, after *policy.Snapshot // before is nil without a base
 }
 
 // checkTree checks the files on disk as they are, under their own site rules.
@@ -119,6 +138,7 @@ func checkChange(ctx context.Context, c *checkout, rev string, author policy.Aut
 	incumbents, _ := policy.Build(before, policy.Options{})
 	snapshot, _ := policy.Build(after, policy.Options{Incumbents: incumbents})
 	found := newFindings(problems, head.sources, after, snapshot)
+	found.before = incumbents
 	if note := c.behind(ctx, base.commit, rev); note != "" {
 		found.notes = append(found.notes, note)
 	}
@@ -130,7 +150,7 @@ func checkChange(ctx context.Context, c *checkout, rev string, author policy.Aut
 }
 
 func newFindings(problems []registration.Problem, sources []source, files []*registration.File, s *policy.Snapshot) findings {
-	f := findings{problems: problems, sources: sources, addresses: s.Len()}
+	f := findings{problems: problems, sources: sources, addresses: s.Len(), after: s}
 	for _, file := range files {
 		if registration.Kind(file.Path) == registration.KindRegistration {
 			f.registrations++

@@ -77,7 +77,7 @@ Exit codes: 0 fine, 1 problems found, 2 usage or I/O.`,
 		&cobra.Group{ID: groupRelay, Title: "The running relay (over its socket):"},
 	)
 	root.AddCommand(
-		newCheck(o), newPlan(o), newNew(o), newFmt(o), newSubmit(o), newWhy(o),
+		newCheck(o), newPlan(o), newNew(o), newFmt(o), newSubmit(o), newWhy(o), newImport(o),
 		newStatus(o), newQueue(o), newAccept(o),
 		newDemo(o), newVersion(o),
 	)

@@ -24,9 +24,13 @@ func newPlan(o Options) *cobra.Command {
 	dir := addDir(cmd)
 	base := cmd.Flags().String("base", "", "compare with `REV`: a branch, a tag or a commit")
 	format := addFormat(cmd, "text", "json", "markdown")
+	asked := addEvidence(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *base == "" {
 			return fail("gatepost plan needs --base, what to compare with", "for example: "+commandLine(append(o.Args, "--base", "origin/main")...))
+		}
+		if err := asked.check(cmd, o); err != nil {
+			return err
 		}
 		c, err := openCheckout(o, *dir)
 		if err != nil {
@@ -40,12 +44,15 @@ func newPlan(o Options) *cobra.Command {
 			return err
 		}
 		stop()
+		if plan.evidence, err = asked.gather(cmd.Context(), o, plan.was, plan.is); err != nil {
+			return err
+		}
 		for _, note := range plan.notes {
 			fmt.Fprintf(o.Stderr, "gatepost: hint: %s\n", printable(note))
 		}
 		switch format.value {
 		case "json":
-			return writeJSON(o.Stdout, plan.Plan)
+			return plan.json(o.Stdout)
 		case "markdown":
 			return plan.markdown(o.Stdout)
 		default:
@@ -58,9 +65,11 @@ func newPlan(o Options) *cobra.Command {
 // A planReport is a plan with what a reader wants to know besides.
 type planReport struct {
 	policy.Plan
-	before, after int      // registered addresses
-	faulty        int      // files with errors, which the plan leaves out
-	notes         []string // hints for the person at the terminal
+	was, is       *policy.Snapshot
+	before, after int        // registered addresses
+	faulty        int        // files with errors, which the plan leaves out
+	evidence      *witnesses // nil if none was asked for
+	notes         []string   // hints for the person at the terminal
 }
 
 // makePlan builds the register at base and on disk, both under the site rules
@@ -84,7 +93,7 @@ func makePlan(ctx context.Context, c *checkout, rev string, p *progress) (*planR
 	}
 	was, _ := policy.Build(before, policy.Options{Commit: base.commit.String()})
 	is, problems := policy.Build(after, policy.Options{Commit: name, Incumbents: was})
-	r := &planReport{Plan: policy.NewPlan(was, is), before: was.Len(), after: is.Len(), faulty: faultyFiles(problems)}
+	r := &planReport{Plan: policy.NewPlan(was, is), was: was, is: is, before: was.Len(), after: is.Len(), faulty: faultyFiles(problems)}
 	if hint := c.behind(ctx, base.commit, rev); hint != "" {
 		r.notes = append(r.notes, hint)
 	}

@@ -28,14 +28,15 @@ func (r *planReport) totals() string {
 // reviewer, with the mark and the title of each.
 func (r *planReport) sections() []planSection {
 	return []planSection{
-		{"-", "Removed", r.Removed}, {"!", "Blocked", r.Blocked}, {"+", "Added", r.Added},
-		{"~", "Changed", r.Changed}, {"=", "Unblocked", r.Unblocked},
+		{"-", "Removed", r.Removed, false}, {"!", "Blocked", r.Blocked, false}, {"+", "Added", r.Added, true},
+		{"~", "Changed", r.Changed, true}, {"=", "Unblocked", r.Unblocked, false},
 	}
 }
 
 type planSection struct {
 	mark, title string
 	entries     []policy.PlanEntry
+	claims      bool // they say something of an address that evidence may bear on
 }
 
 // detail is what there is to say beyond who and where.
@@ -60,6 +61,11 @@ func (r *planReport) text(w io.Writer) error {
 			for _, d := range detail(e) {
 				fmt.Fprintf(out, "    %s\n", printable(d))
 			}
+			if s.claims {
+				for _, line := range r.evidence.about(e.IP) {
+					fmt.Fprintf(out, "    %s\n", line)
+				}
+			}
 		}
 	}
 	if err := out.Flush(); err != nil {
@@ -70,6 +76,9 @@ func (r *planReport) text(w io.Writer) error {
 	}
 	for _, c := range r.Confirmations {
 		fmt.Fprintf(&b, "confirmation of %s to %s\n", printable(c.IP), printable(c.To))
+	}
+	if text := r.evidence.summary(); text != "" {
+		b.WriteString(text + "\n")
 	}
 	fmt.Fprintf(&b, "%s: %s\n%s\n", r.totals(), r.summary(), r.Digest)
 	for line := range strings.Lines(b.String()) {
@@ -115,9 +124,23 @@ func (r *planReport) markdown(w io.Writer) error {
 		}
 		more(&b, n)
 	}
+	evidenceMarkdown(&b, r.evidence)
 	fmt.Fprintf(&b, "\n`%s`\n", r.Digest)
 	_, err := w.Write(b.Bytes())
 	return err
+}
+
+// json is the plan, and below it the evidence, where it was asked for. The
+// digest is the plan's alone.
+func (r *planReport) json(w io.Writer) error {
+	if r.evidence == nil {
+		return writeJSON(w, r.Plan)
+	}
+	return writeJSON(w, struct {
+		policy.Plan
+		Evidence []witness `json:"evidence"`
+		NotAsked int       `json:"notAsked"`
+	}{r.Plan, append([]witness{}, r.evidence.list...), r.evidence.left})
 }
 
 // more says how many rows a table leaves out.

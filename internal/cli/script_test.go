@@ -69,6 +69,7 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"at":         at,
 			"deadsocket": deadSocket,
+			"dnsserver":  dnsServer,
 			"exits":      exits,
 			"fakeforge":  fakeForge,
 			"fakerelay":  relay,
@@ -81,6 +82,7 @@ func TestScript(t *testing.T) {
 			"rules":      rules,
 			"sarif":      sarif,
 			"toolarge":   tooLarge,
+			"webserver":  webServer,
 		},
 	})
 }

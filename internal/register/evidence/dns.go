@@ -44,16 +44,15 @@ func NewDNS(server string) (*DNS, error) {
 		}
 		return &DNS{servers: []string{at}}, nil
 	}
-	conf, err := dns.ClientConfigFromFile(resolvConf)
-	if err != nil {
-		return nil, fmt.Errorf("evidence: the system's DNS servers: %w", err)
-	}
 	d := &DNS{}
-	for _, s := range conf.Servers[:min(len(conf.Servers), maxServers)] {
-		d.servers = append(d.servers, net.JoinHostPort(s, conf.Port))
+	if conf, err := dns.ClientConfigFromFile(resolvConf); err == nil {
+		for _, s := range conf.Servers[:min(len(conf.Servers), maxServers)] {
+			d.servers = append(d.servers, net.JoinHostPort(s, conf.Port))
+		}
 	}
 	if len(d.servers) == 0 {
-		return nil, fmt.Errorf("evidence: %s names no DNS server", resolvConf)
+		// As resolv.conf(5) has it: the name server of this machine.
+		d.servers = []string{net.JoinHostPort("127.0.0.1", dnsPortName)}
 	}
 	return d, nil
 }
@@ -107,7 +106,7 @@ func (d *DNS) observe(ctx context.Context, c Claim) (Finding, error) {
 	f := Finding{Outcome: Contradicted, Text: fmt.Sprintf("%s is %s in the DNS, not %s", c.IP, listed(names), host)}
 	f.Detail = append(f.Detail, fmt.Sprintf("%s has %s", host, listed(addrs)))
 	if why := poolName(names[0], c.IP); why != "" {
-		f.Detail = append(f.Detail, fmt.Sprintf("%s looks like a name of a pool: %s", word(names[0]), why))
+		f.Detail = append(f.Detail, fmt.Sprintf("%s looks like a name of a pool: %s", listed(names[:1]), why))
 	}
 	return f, nil
 }

@@ -95,7 +95,7 @@ func Select(blocks []Block, m *Mapping, campus []netip.Prefix) Selection {
 		if strings.HasPrefix(key, "role,") {
 			what = "USE"
 		}
-		s.mistake("%d networks have no row %s,%s", unmapped[key], key, what)
+		s.mistake("no row %s,%s, for %d of the networks", key, what, unmapped[key])
 	}
 	s.Networks = slices.SortedFunc(maps.Values(chosen), compareNetworks)
 	return s
@@ -127,13 +127,17 @@ func compareNetworks(a, b registration.Network) int {
 	return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()))
 }
 
-// columns of a table, by any of their headings in small letters.
-var columns = map[string][]string{
-	"prefix": {"prefix", "network", "cidr", "subnet"},
-	"tenant": {"tenant", "department"},
-	"role":   {"role", "use"},
-	"status": {"status"},
-	"vrf":    {"vrf"},
+// columns of a table, by any of their headings in small letters; the first
+// heading is the column's name.
+var columns = []struct {
+	needed   bool
+	headings []string
+}{
+	{true, []string{"prefix", "network", "cidr", "subnet"}},
+	{true, []string{"tenant", "department"}},
+	{true, []string{"role", "use"}},
+	{false, []string{"status"}},
+	{false, []string{"vrf"}},
 }
 
 // ParseTable reads networks from comma-separated values with a heading: prefix,
@@ -149,12 +153,12 @@ func ParseTable(data []byte) ([]Block, error) {
 		return nil, err
 	}
 	at := map[string]int{}
-	for column, headings := range columns {
-		i := slices.IndexFunc(heading, func(h string) bool { return slices.Contains(headings, fold(h)) })
+	for _, c := range columns {
+		i := slices.IndexFunc(heading, func(h string) bool { return slices.Contains(c.headings, fold(h)) })
 		if i >= 0 {
-			at[column] = i
-		} else if column == "prefix" || column == "tenant" || column == "role" {
-			return nil, fmt.Errorf("line 1: no column is called %s", strings.Join(headings, " or "))
+			at[c.headings[0]] = i
+		} else if c.needed {
+			return nil, fmt.Errorf("line 1: no column is called %s", strings.Join(c.headings, " or "))
 		}
 	}
 	var blocks []Block

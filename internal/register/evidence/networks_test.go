@@ -60,9 +60,9 @@ func TestSelectLeavesNothingOutInSilence(t *testing.T) {
 		blocks []Block
 		want   string
 	}{
-		"an unknown tenant": {[]Block{block("141.211.1.0/24", "x\n,y", "static")}, `1 networks have no row tenant,"x ,y",DEPARTMENT`},
-		"no tenant":         {[]Block{block("141.211.1.0/24", "", "static")}, "1 networks have no row tenant,none,DEPARTMENT"},
-		"unknown roles":     {[]Block{block("141.211.1.0/24", "its", "voice"), block("141.211.2.0/24", "its", "voice")}, "2 networks have no row role,voice,USE"},
+		"an unknown tenant": {[]Block{block("141.211.1.0/24", "x\n,y", "static")}, `no row tenant,"x ,y",DEPARTMENT, for 1 of the networks`},
+		"no tenant":         {[]Block{block("141.211.1.0/24", "", "static")}, "no row tenant,none,DEPARTMENT, for 1 of the networks"},
+		"unknown roles":     {[]Block{block("141.211.1.0/24", "its", "voice"), block("141.211.2.0/24", "its", "voice")}, "no row role,voice,USE, for 2 of the networks"},
 		"two holders":       {[]Block{block("141.211.1.0/24", "its", "static"), block("141.211.1.0/24", "lsa-physics", "static")}, "141.211.1.0/24 is there twice: of its (static) and of lsa-physics (static)"},
 		"no network":        {[]Block{block("141.211.1.1/24", "its", "static")}, "141.211.1.1/24 is no network"},
 		"IPv4 in IPv6":      {[]Block{block("::ffff:141.211.1.0/120", "its", "static")}, "is no network"},
