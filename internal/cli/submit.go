@@ -97,6 +97,9 @@ func (s *submission) run(ctx context.Context, dir string, args []string) error {
 	}
 	r, err := s.target.open(ctx, p)
 	if err != nil {
+		if s.c.shallow() {
+			err = hinted(err, "this clone has no full history: git fetch --unshallow")
+		}
 		return err
 	}
 	if r.URL != "" {

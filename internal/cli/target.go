@@ -150,11 +150,10 @@ func (t *target) person(ctx context.Context) (forge.Person, error) {
 }
 
 func (t *target) open(ctx context.Context, p forge.Proposal) (forge.Request, error) {
-	var to forge.Opener = t.git
-	if t.github != nil {
-		to = t.github
+	if t.github == nil {
+		return t.git.Open(ctx, p)
 	}
-	r, err := to.Open(ctx, p)
+	r, err := t.github.Open(ctx, p)
 	return r, explainOpen(err)
 }
 

@@ -357,6 +357,9 @@ func TestFilesTellsEverything(t *testing.T) {
 
 func TestTooManyFilesAreNotCut(t *testing.T) {
 	eachHome(t, func(t *testing.T, h home) {
+		if strings.HasSuffix(t.Name(), "/checkout") {
+			return // reads as a bare repository does
+		}
 		var changes []forgetest.Change
 		for i := range 301 {
 			changes = append(changes, forgetest.Change{Path: fmt.Sprintf("registrations/its/f%03d.cue", i), Content: fmt.Sprint("// ", i)})

@@ -124,7 +124,7 @@ func newClient(host string, token TokenSource, next http.RoundTripper) (*github.
 
 // apiURL is where the API of a host is.
 func apiURL(host string) (*url.URL, error) {
-	if host == "" || host == "https://github.com" {
+	if host == "" || strings.TrimSuffix(host, "/") == "https://github.com" {
 		return url.Parse("https://api.github.com/")
 	}
 	u, err := url.Parse(host)
