@@ -131,7 +131,7 @@ func (o outbox) Send(ctx context.Context, key string, env mail.Envelope, body []
 // accepted is called after a commit is in force. What counts is what is in
 // force by now: the same commit, with the break-glass blocks over it.
 func (r *relay) accepted(ctx context.Context, a reconcile.Accepted) error {
-	return r.confirm.Accepted(ctx, confirm.Event{Snapshot: r.live.Load(), Previous: a.Previous, First: a.First, Rewound: a.Rewound})
+	return r.confirm.Accepted(ctx, confirm.Event{Snapshot: r.live.Load(), Removed: a.Removed})
 }
 
 // recheckConfirmations looks at the start and each hour for confirmations that

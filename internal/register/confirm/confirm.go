@@ -96,18 +96,6 @@ func Due(s *policy.Snapshot, now time.Time, confirmed func(key string) (bool, er
 	return due, nil
 }
 
-// removed lists the keys of was that is does not have.
-func removed(was, is *policy.Snapshot) []string {
-	var keys []string
-	for ip, entry := range was.All() {
-		now, ok := is.Find(ip)
-		if !ok || now.Registration.Department != entry.Registration.Department {
-			keys = append(keys, Key(ip, entry.Registration.Department))
-		}
-	}
-	return keys
-}
-
 // Options of New. Ledger, Outbox, Letter.Host and Letter.Postmaster are needed.
 type Options struct {
 	Letter Letterhead
@@ -150,9 +138,7 @@ func New(o Options) *Confirmer {
 // An Event is a snapshot that was put in force.
 type Event struct {
 	Snapshot *policy.Snapshot // what is in force now, break-glass blocks included
-	Previous *policy.Snapshot // what was in force before; nil: nothing changed, or it is not known
-	First    bool             // the first ever sync: everything in Snapshot was registered before
-	Rewound  bool             // an operator accepted a commit that does not descend from Previous's
+	Removed  []policy.Removal // what ordinary commits took out since the last event; nothing that a rewind did
 }
 
 // Accepted brings the ledger and the outbox into step with an event. On an
@@ -171,7 +157,7 @@ func (c *Confirmer) Accepted(ctx context.Context, e Event) error {
 	if err != nil {
 		return fmt.Errorf("confirm: reading the ledger: %w", err)
 	}
-	if e.First || !started {
+	if !started {
 		return c.begin(e.Snapshot)
 	}
 	if err := c.forget(e); err != nil {
@@ -204,10 +190,8 @@ func (c *Confirmer) begin(s *policy.Snapshot) error {
 // forget takes out of the ledger what an ordinary commit took out of the
 // register. What fails is owed, and tried again whatever the next event is.
 func (c *Confirmer) forget(e Event) error {
-	if !e.Rewound {
-		for _, key := range removed(e.Previous, e.Snapshot) {
-			c.owed[key] = true
-		}
+	for _, r := range e.Removed {
+		c.owed[Key(r.IP, r.Department)] = true
 	}
 	if len(c.owed) == 0 {
 		return nil

@@ -170,13 +170,13 @@ func story(t testing.TB) (events []confirm.Event, mails [][]string) {
 	s7 := regs(t, "c7", p("141.211.1.1", "141.211.1.2"), m)
 	k := func(ip, department string) string { return confirm.Key(netip.MustParseAddr(ip), department) }
 	return []confirm.Event{
-			{Snapshot: s1, First: true},
-			{Snapshot: s2, Previous: s1},
-			{Snapshot: s3, Previous: s2},
-			{Snapshot: s4, Previous: s3},
-			{Snapshot: s5, Previous: s4},
-			{Snapshot: s6, Previous: s5, Rewound: true},
-			{Snapshot: s7, Previous: s6},
+			{Snapshot: s1},
+			{Snapshot: s2, Removed: policy.Removals(s1, s2)},
+			{Snapshot: s3, Removed: policy.Removals(s2, s3)},
+			{Snapshot: s4, Removed: policy.Removals(s3, s4)},
+			{Snapshot: s5, Removed: policy.Removals(s4, s5)},
+			{Snapshot: s6},
+			{Snapshot: s7, Removed: policy.Removals(s6, s7)},
 		}, [][]string{
 			nil,
 			{k("141.211.1.2", "physics"), k("141.211.200.1", "math"), k("2607:f018::2", "physics")},
@@ -254,14 +254,14 @@ func TestFailedForgettingIsMadeUpFor(t *testing.T) {
 	s2 := regs(t, "c2")
 	s := newStore()
 	c := confirmer(s, false)
-	if err := c.Accepted(t.Context(), confirm.Event{Snapshot: s1, First: true}); err != nil {
+	if err := c.Accepted(t.Context(), confirm.Event{Snapshot: s1}); err != nil {
 		t.Fatal(err)
 	}
 	s.failAt = s.calls + 2 // the marker is read, the forgetting fails
-	if err := c.Accepted(t.Context(), confirm.Event{Snapshot: s2, Previous: s1}); !errors.Is(err, errPower) {
+	if err := c.Accepted(t.Context(), confirm.Event{Snapshot: s2, Removed: policy.Removals(s1, s2)}); !errors.Is(err, errPower) {
 		t.Fatal(err)
 	}
-	if err := c.Accepted(t.Context(), confirm.Event{Snapshot: s1, Previous: s2}); err != nil {
+	if err := c.Accepted(t.Context(), confirm.Event{Snapshot: s1, Removed: policy.Removals(s2, s1)}); err != nil {
 		t.Fatal(err)
 	}
 	if len(s.sent) != 1 {
@@ -279,6 +279,23 @@ func TestLostFirstSyncMailsNobody(t *testing.T) {
 	}
 	if len(s.sent) != 0 || len(s.keys) != 2 {
 		t.Errorf("mailed %v, ledger %v", s.sent, slices.Collect(maps.Keys(s.keys)))
+	}
+}
+
+// TestNewStateFolderMailsNobodyTwice: the relay thinks that it has never seen a
+// register, and the ledger knows better. What is new by then is confirmed.
+func TestNewStateFolderMailsNobodyTwice(t *testing.T) {
+	r := reg{name: "a", department: "physics", ips: []string{"141.211.1.1"}}
+	s := newStore()
+	if err := confirmer(s, false).Accepted(t.Context(), confirm.Event{Snapshot: regs(t, "c1", r)}); err != nil {
+		t.Fatal(err)
+	}
+	r.ips = append(r.ips, "141.211.1.2")
+	if err := confirmer(s, false).Accepted(t.Context(), confirm.Event{Snapshot: regs(t, "c2", r)}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{confirm.Key(netip.MustParseAddr("141.211.1.2"), "physics")}; !slices.Equal(s.sent, want) {
+		t.Errorf("mailed %v, want %v", s.sent, want)
 	}
 }
 
@@ -302,7 +319,7 @@ func TestBlockedAndExpiredWait(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStore()
 			c := confirmer(s, false)
-			for i, e := range []confirm.Event{{Snapshot: empty, First: true}, {Snapshot: tc.waits, Previous: empty}, {Snapshot: tc.comes}} {
+			for i, e := range []confirm.Event{{Snapshot: empty}, {Snapshot: tc.waits, Removed: policy.Removals(empty, tc.waits)}, {Snapshot: tc.comes}} {
 				if err := c.Accepted(t.Context(), e); err != nil {
 					t.Fatal(err)
 				}
@@ -333,7 +350,7 @@ func TestChangeOfHandsIsConfirmed(t *testing.T) {
 	s := newStore()
 	c := confirmer(s, false)
 	for i, e := range []confirm.Event{
-		{Snapshot: physics, First: true}, {Snapshot: math, Previous: physics}, {Snapshot: physics, Previous: math},
+		{Snapshot: physics}, {Snapshot: math, Removed: policy.Removals(physics, math)}, {Snapshot: physics, Removed: policy.Removals(math, physics)},
 	} {
 		if err := c.Accepted(t.Context(), e); err != nil {
 			t.Fatal(err)
@@ -379,7 +396,7 @@ func TestUnusableContactHoldsUpNobody(t *testing.T) {
 	s := newStore()
 	c := confirmer(s, false)
 	empty := build(t, "c0")
-	for _, e := range []confirm.Event{{Snapshot: empty, First: true}, {Snapshot: build(t, "c1", bad, good.file())}} {
+	for _, e := range []confirm.Event{{Snapshot: empty}, {Snapshot: build(t, "c1", bad, good.file())}} {
 		if err := c.Accepted(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
@@ -404,7 +421,7 @@ func TestEndOfContextStopsBetweenMessages(t *testing.T) {
 }
 
 func TestNoSnapshotIsNoEvent(t *testing.T) {
-	if err := confirmer(newStore(), false).Accepted(t.Context(), confirm.Event{First: true}); err != nil {
+	if err := confirmer(newStore(), false).Accepted(t.Context(), confirm.Event{}); err != nil {
 		t.Error(err)
 	}
 }

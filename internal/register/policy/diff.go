@@ -68,6 +68,34 @@ func rankKind(k ChangeKind) int {
 	return slices.Index([]ChangeKind{Added, Removed, Changed, BlockedBy, Unblocked}, k)
 }
 
+// A Removal is an address that a department has no longer.
+type Removal struct {
+	IP         netip.Addr `json:"ip"`
+	Department string     `json:"department"`
+}
+
+// Removals are the addresses of was that is does not have, or has for another
+// department. Either may be nil.
+func Removals(was, is *Snapshot) []Removal {
+	var gone []Removal
+	for ip, e := range was.All() {
+		if r := (Removal{ip, e.Registration.Department}); !is.has(r) {
+			gone = append(gone, r)
+		}
+	}
+	return gone
+}
+
+// StillRemoved are those of gone that s has not got again.
+func (s *Snapshot) StillRemoved(gone []Removal) []Removal {
+	return slices.DeleteFunc(slices.Clone(gone), s.has)
+}
+
+func (s *Snapshot) has(r Removal) bool {
+	e, ok := s.Find(r.IP)
+	return ok && e.Registration.Department == r.Department
+}
+
 // entries is All without the cost of its order.
 func (s *Snapshot) entries() iter.Seq2[netip.Addr, Entry] {
 	return func(yield func(netip.Addr, Entry) bool) {

@@ -73,7 +73,7 @@ func (r *Reconciler) read(ctx context.Context, commit gitsync.Hash) (files []sou
 			limit = registration.MaxCampusFile
 		}
 		s := source{Path: e.Path, Blob: e.Hash, From: commit, Mode: sourceMode(e.Mode), Odd: e.Odd, Unusable: e.Unusable}
-		if s.Mode == registration.Regular && !s.Unusable {
+		if s.Mode == registration.Regular && !s.Unusable && kind != registration.KindMisplaced {
 			if err := r.content(ctx, &s, limit); err != nil {
 				return nil, source{}, err
 			}
@@ -272,6 +272,19 @@ func (r *Reconciler) buildOptions(commit gitsync.Hash) policy.Options {
 	}
 }
 
+// faultless picks the parsed files without a fault. After a restart they stand
+// in for what was in force before: where two files under campus/ say who holds a
+// network, the newcomer was found at fault.
+func faultless(files []source, parsed []*registration.File) []*registration.File {
+	var out []*registration.File
+	for i, s := range files {
+		if s.Good {
+			out = append(out, parsed[i])
+		}
+	}
+	return out
+}
+
 // rebuild makes the snapshot of what is in force out of its files, for New and
 // for a change of the held blocks.
 func (r *Reconciler) rebuild(f *inForce) error {
@@ -287,7 +300,11 @@ func (r *Reconciler) rebuild(f *inForce) error {
 			parsed[i] = &moved
 		}
 	}
-	snapshot, problems := policy.Build(parsed, r.buildOptions(f.commit))
+	o := r.buildOptions(f.commit)
+	if good := faultless(f.files, parsed); o.Incumbents == nil && len(good) < len(f.files) {
+		o.Incumbents, _ = policy.Build(good, o)
+	}
+	snapshot, problems := policy.Build(parsed, o)
 	f.snapshot = snapshot
 	good := make(map[string]bool)
 	for _, s := range f.files {

@@ -76,6 +76,9 @@ func TestFailureAtEachStep(t *testing.T) {
 				if last.Commit != head || last.First || s.r.State().Unannounced {
 					t.Errorf("announced at last: %+v", last)
 				}
+				if want := []policy.Removal{{IP: address(2), Department: "lsa-physics"}}; !reflect.DeepEqual(last.Removed, want) {
+					t.Errorf("announced as removed: %v", last.Removed)
+				}
 				if max := map[bool]int{false: 2, true: 3}[c.name == "killed after announcing"]; len(s.accepted) != max {
 					t.Errorf("announced %d times", len(s.accepted))
 				}
@@ -112,6 +115,58 @@ func TestFirstIsAnnouncedAsFirstUntilItIsTaken(t *testing.T) {
 	if len(s.accepted) != 2 || s.accepted[1].First {
 		t.Errorf("announced: %+v", s.accepted[1:])
 	}
+}
+
+// What went and came back before anybody was told of it was never gone.
+func TestRemovalsAreToldOnce(t *testing.T) {
+	s := newSite(t)
+	s.begin(3)
+	s.acceptErr = errBoom
+	round := func() {
+		s.commit()
+		if err := s.r.Once(t.Context()); !errors.Is(err, errBoom) {
+			t.Fatal(err)
+		}
+		s.restart()
+	}
+	s.remove(printer(1))
+	s.remove(printer(2))
+	round()
+	s.write(printer(2), registration(2))
+	s.remove(printer(3))
+	round()
+	s.acceptErr = nil
+	s.once()
+	want := []policy.Removal{{IP: address(1), Department: "lsa-physics"}, {IP: address(3), Department: "lsa-physics"}}
+	if got := s.accepted[len(s.accepted)-1].Removed; !reflect.DeepEqual(got, want) {
+		t.Errorf("removed: %v, want %v", got, want)
+	}
+	s.write(printer(4), registration(4))
+	s.commit()
+	s.once()
+	if got := s.accepted[len(s.accepted)-1].Removed; len(got) > 0 {
+		t.Errorf("removed once more: %v", got)
+	}
+}
+
+// Who came first among files under campus/ is not forgotten with a restart,
+// although the newcomer's path sorts before.
+func TestRestartKeepsWhoHoldsANetwork(t *testing.T) {
+	s := newSite(t)
+	s.begin(2)
+	s.write("registrations/campus/aaa.cue", `networks: "141.211.13.0/24": {department: "evil", use: "static"}
+departments: evil: {name: "Evil", speakers: [{github: "evil", id: 666}], contactDomains: ["umich.edu"]}
+`)
+	s.write("registrations/evil/mfp.cue", strings.Replace(registration(66), "lsa-physics", "evil", 1))
+	head := s.commit()
+	s.once()
+	s.want(head, 1, 2)
+	s.restart()
+	s.want(head, 1, 2)
+	s.write(printer(3), registration(3))
+	head = s.commit()
+	s.once()
+	s.want(head, 1, 2, 3)
 }
 
 func TestRestartIsTheSameRegister(t *testing.T) {
@@ -222,8 +277,8 @@ func TestRunPollsBacksOffAndWakes(t *testing.T) {
 		wait(0, 1, 1)               // at once
 		wait(100*time.Second, 0, 0) // it failed: not after a minute,
 		wait(40*time.Second, 1, 1)  // but after two, give or take a tenth;
-		wait(200*time.Second, 0, 0) // then after four
-		wait(70*time.Second, 1, 1)
+		wait(180*time.Second, 0, 0) // then after four
+		wait(90*time.Second, 1, 1)
 		wait(time.Hour, 10, 14) // and never more than five apart
 		for range 10 {
 			r.Wake()

@@ -53,8 +53,8 @@ type inForce struct {
 	held        []source // blocks of a commit that waits
 	problems    []registration.Problem
 	substituted []Substitution
-	dropped     int  // files of which no version is in force
-	rewound     bool // accepted by an operator though it does not descend from the one before
+	dropped     int              // files of which no version is in force
+	removed     []policy.Removal // since the last announcement, see Accepted
 	snapshot    *policy.Snapshot
 }
 
@@ -70,7 +70,6 @@ type announced struct {
 	Commit   gitsync.Hash     `json:"commit"`
 	ever     bool             // something was announced at some time
 	snapshot *policy.Snapshot // nil after a restart in between
-	rewound  bool             // since then an operator accepted a commit that does not descend
 }
 
 // saved is inForce on the disk.
@@ -86,7 +85,7 @@ type saved struct {
 	Problems    []registration.Problem `json:"problems,omitempty"`
 	Substituted []Substitution         `json:"substituted,omitempty"`
 	Dropped     int                    `json:"dropped,omitempty"`
-	Rewound     bool                   `json:"rewound,omitempty"`
+	Removed     []policy.Removal       `json:"removed,omitempty"`
 }
 
 // header begins the file. The sum of all that follows comes after it.
@@ -98,7 +97,7 @@ const header = "gatepost register, last good, version 1, sha256 "
 func (f *inForce) encode() ([]byte, error) {
 	s := saved{
 		Commit: f.commit, At: f.at, CommittedAt: f.committedAt, How: f.how, Reason: f.reason,
-		Held: f.held, Problems: f.problems, Substituted: f.substituted, Dropped: f.dropped, Rewound: f.rewound,
+		Held: f.held, Problems: f.problems, Substituted: f.substituted, Dropped: f.dropped, Removed: f.removed,
 	}
 	if f.site.Path != "" {
 		s.Site = &f.site
@@ -140,7 +139,7 @@ func decode(data []byte) (*inForce, error) {
 	}
 	f := &inForce{
 		commit: s.Commit, at: s.At, committedAt: s.CommittedAt, how: s.How, reason: s.Reason,
-		files: s.Files, held: s.Held, problems: s.Problems, substituted: s.Substituted, dropped: s.Dropped, rewound: s.Rewound,
+		files: s.Files, held: s.Held, problems: s.Problems, substituted: s.Substituted, dropped: s.Dropped, removed: s.Removed,
 	}
 	if s.Site != nil {
 		f.site = *s.Site
@@ -196,8 +195,6 @@ func (r *Reconciler) restore() {
 		r.update(func(s *State) { s.ContactAt = r.at }) // it answered then, at least
 		if r.announced.Commit == r.commit {
 			r.announced.snapshot = r.snapshot
-		} else {
-			r.announced.rewound = r.rewound
 		}
 		r.log.Info("the register is in force as before", "event", "register.restored", "commit", r.commit.String(),
 			"addresses", r.snapshot.Len(), "at", r.at)

@@ -96,11 +96,11 @@ type Accepted struct {
 	// Changes are those since the last Accepted that OnAccept took without an
 	// error; nil if that is no longer known, after a restart.
 	Changes []policy.Change
-	// Previous is what Changes are counted from; nil with First, and if it is
-	// no longer known.
-	Previous *policy.Snapshot
-	First    bool // no register was ever announced before
-	Rewound  bool // an operator accepted a commit that does not descend from the one before
+	// Removed are the addresses that went since then, by commits that descend
+	// from the one before, whatever crashed in between. What an operator's rewind
+	// takes away is no removal: it may come back.
+	Removed []policy.Removal
+	First   bool // no register was ever announced before
 }
 
 // Options of a Reconciler. Source, Dir and Live are required.

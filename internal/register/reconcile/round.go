@@ -125,8 +125,19 @@ func (r *Reconciler) consider(ctx context.Context, head gitsync.Hash, p permit) 
 	case !r.known():
 		c.how = First
 	}
-	c.rewound = permitted && r.known() && relation != gitsync.Same && relation != gitsync.Descends
+	c.removed = c.snapshot.StillRemoved(r.untold())
+	if relation == gitsync.Descends {
+		c.removed = append(c.removed, policy.Removals(r.base(), c.snapshot)...)
+	}
 	return resultAccepted, r.accept(ctx, c)
+}
+
+// untold is what was removed before and not announced yet.
+func (r *Reconciler) untold() []policy.Removal {
+	if r.announced.Commit == r.commit {
+		return nil
+	}
+	return r.removed
 }
 
 // relation is how head stands to the accepted commit; Descends if there is
@@ -214,7 +225,6 @@ func (r *Reconciler) accept(ctx context.Context, c *candidate) error {
 	before := r.commit
 	r.inForce = next
 	r.o.Live.Store(r.snapshot)
-	r.announced.rewound = r.announced.rewound || r.rewound
 	r.wait(evaluation{})
 	r.log.Info("the register is in force", "event", "register.accepted", "commit", r.commit.String(), "before", before.String(),
 		"how", string(r.how), "reason", r.reason, "addresses", r.snapshot.Len(), "problems", len(r.problems), "subject", commit.Subject)
@@ -257,8 +267,7 @@ func (r *Reconciler) announce(ctx context.Context) error {
 	}
 	a := Accepted{
 		Commit: r.commit.String(), Snapshot: r.snapshot,
-		First: !r.announced.ever, Rewound: r.announced.rewound,
-		Previous: r.announced.snapshot,
+		First: !r.announced.ever, Removed: r.removed,
 	}
 	if r.announced.snapshot != nil || a.First {
 		a.Changes = policy.Diff(r.announced.snapshot, r.snapshot)

@@ -106,7 +106,7 @@ func TestRewrittenHistoryFreezes(t *testing.T) {
 			if st := s.r.State(); st.How != reconcile.Operator || st.Reason != "restored from the backup" {
 				t.Errorf("State = %+v", st)
 			}
-			if last := s.accepted[len(s.accepted)-1]; !last.Rewound || last.First || last.Commit != head {
+			if last := s.accepted[len(s.accepted)-1]; len(last.Removed) > 0 || last.First || last.Commit != head {
 				t.Errorf("announced: %+v", last)
 			}
 			s.write(printer(20), registration(20))
