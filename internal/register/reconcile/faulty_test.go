@@ -1,6 +1,8 @@
 package reconcile_test
 
 import (
+	"bytes"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -191,4 +193,27 @@ func TestSiteRules(t *testing.T) {
 	head = s.commit()
 	s.once()
 	s.want(head, 1, 2, 3, 4)
+}
+
+// TestFaultyFilesAreLoggedOnce: the operator's log names a file when it becomes
+// faulty, and not with every commit that leaves it so.
+func TestFaultyFilesAreLoggedOnce(t *testing.T) {
+	s := newSite(t)
+	var log bytes.Buffer
+	o := s.options()
+	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	var err error
+	if s.r, err = reconcile.New(o); err != nil {
+		t.Fatal(err)
+	}
+	s.begin(3)
+	s.write(printer(2), brokenFile)
+	s.commit()
+	s.once()
+	s.write(printer(4), registration(4))
+	s.commit()
+	s.once()
+	if n := strings.Count(log.String(), "event=register.faulty"); n != 1 || !strings.Contains(log.String(), "file="+printer(2)+" rule=syntax") {
+		t.Errorf("logged %d times:\n%s", n, &log)
+	}
 }

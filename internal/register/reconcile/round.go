@@ -222,14 +222,33 @@ func (r *Reconciler) accept(ctx context.Context, c *candidate) error {
 	if err := r.persist(&next); err != nil {
 		return err
 	}
-	before := r.commit
+	before, known := r.commit, r.problems
 	r.inForce = next
 	r.o.Live.Store(r.snapshot)
 	r.wait(evaluation{})
 	r.log.Info("the register is in force", "event", "register.accepted", "commit", r.commit.String(), "before", before.String(),
 		"how", string(r.how), "reason", r.reason, "addresses", r.snapshot.Len(), "problems", len(r.problems), "subject", commit.Subject)
+	r.tellFaulty(known)
 	r.keep(ctx)
 	return nil
+}
+
+// tellFaulty logs the files that were not faulty among the known problems and
+// are now: what they said before stays in force, or nothing does.
+func (r *Reconciler) tellFaulty(known []registration.Problem) {
+	const most = 10 // lines about one commit; status and the metrics have them all
+	told := map[string]bool{}
+	for _, p := range known {
+		told[p.File] = told[p.File] || p.Severity == registration.Error
+	}
+	n := 0
+	for _, p := range r.problems {
+		if p.Severity == registration.Error && !told[p.File] && n < most {
+			told[p.File] = true
+			n++
+			r.log.Warn("a file is faulty and not taken over", "event", "register.faulty", "file", p.File, "rule", string(p.Rule), "err", p.String())
+		}
+	}
 }
 
 // keep tells the source which commit it must not lose. It matters only if the
