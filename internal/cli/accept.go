@@ -27,7 +27,7 @@ func newAccept(o Options) *cobra.Command {
 		GroupID: groupRelay,
 	}
 	socket := addSocket(cmd)
-	reason := cmd.Flags().String("reason", "", "why, for the log and the status page")
+	reason := cmd.Flags().String("reason", "", "why: a `TEXT` for the log and the status page")
 	cmd.Args = func(_ *cobra.Command, args []string) error {
 		if len(args) != 1 {
 			return fail("gatepost accept needs one commit", "gatepost status shows the commit that is held back",

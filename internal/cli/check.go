@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ func newCheck(o Options) *cobra.Command {
 		Example: "  gatepost check\n  gatepost check --base origin/main\n  gatepost check --base origin/main --evidence\n  gatepost check --base origin/main --author octocat:583231 --format github",
 		GroupID: groupRegister,
 	}
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	dir := addDir(cmd)
 	base := cmd.Flags().String("base", "", "judge the change since `REV`: a branch, a tag or a commit")
 	author := cmd.Flags().String("author", "", "who proposes the change: `LOGIN[:ID]` (with --base)")
@@ -38,8 +40,11 @@ func newCheck(o Options) *cobra.Command {
 		if len(args) == 0 {
 			return nil
 		}
-		return fail("gatepost check takes no argument, and got "+quote(args[0]),
-			"it always checks the whole register, as one file can clash with another; of another checkout: gatepost check -C "+quote(args[0]))
+		hint := "it always checks the whole register, as one file can clash with another"
+		if info, err := os.Stat(args[0]); err != nil || info.IsDir() {
+			hint += "; of another checkout: gatepost check -C " + quote(args[0])
+		}
+		return fail("gatepost check takes no argument, and got "+quote(args[0]), hint)
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		who, err := parseAuthor(*author)

@@ -70,7 +70,9 @@ Exit codes: 0 fine, 1 problems found, 2 usage or I/O.`,
 		SilenceErrors:      true, // report words them
 		SilenceUsage:       true,
 		DisableSuggestions: true, // unknownCommand makes better ones
+		Version:            buildVersion(),
 	}
+	root.SetVersionTemplate(versionText() + "\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(cmd, o.Args, err) })
 	root.AddGroup(
 		&cobra.Group{ID: groupRegister, Title: "The register (a checkout of the repository):"},

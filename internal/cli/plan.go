@@ -21,6 +21,7 @@ func newPlan(o Options) *cobra.Command {
 		GroupID: groupRegister,
 		Args:    noArguments("for example: gatepost plan --base origin/main"),
 	}
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	dir := addDir(cmd)
 	base := cmd.Flags().String("base", "", "compare with `REV`: a branch, a tag or a commit")
 	format := addFormat(cmd, "text", "json", "markdown")

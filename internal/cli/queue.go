@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -246,13 +247,13 @@ func newQueueShow(o Options, socket *string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return showRow(o.Stdout, row)
+		return showRow(o.Stdout, row, o.Now())
 	}
 	return cmd
 }
 
 // showRow writes one message in full.
-func showRow(w io.Writer, r *queue.Row) error {
+func showRow(w io.Writer, r *queue.Row, now time.Time) error {
 	var b bytes.Buffer
 	row := func(name, text string) {
 		if text != "" {
@@ -272,7 +273,11 @@ func showRow(w io.Writer, r *queue.Row) error {
 	row("size", octets(r.Size))
 	row("attempts", strconv.Itoa(r.Attempts))
 	if r.Reason == "" && !r.Next.IsZero() {
-		row("next attempt", moment(r.Next))
+		next := moment(r.Next)
+		if !r.Next.After(now) {
+			next = "now, or when its next hop is tried again"
+		}
+		row("next attempt", next)
 	}
 	if !r.Delayed.IsZero() {
 		row("delay told", moment(r.Delayed))

@@ -25,6 +25,7 @@ func newWhy(o Options) *cobra.Command {
 		Example: "  gatepost why 141.211.13.21\n  gatepost why 141.211.13.21 --at 2026-10-01T12:00:00Z\n  gatepost why 2607:f018:1:13::22 --at v1.2 --format json",
 		GroupID: groupRegister,
 	}
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	dir := addDir(cmd)
 	at := cmd.Flags().String("at", "", "as it stood at `COMMIT|TIME` (RFC 3339, or a day)")
 	format := addFormat(cmd, "text", "json")
@@ -33,7 +34,7 @@ func newWhy(o Options) *cobra.Command {
 			return fail("gatepost why needs one address", "for example: gatepost why 141.211.13.21")
 		}
 		if len(args) > 1 {
-			return fail("gatepost why takes one address at a time", "for example: "+commandLine("why", args[0]))
+			return fail("gatepost why takes one address at a time", "once for each: for ip in "+commandLine(args...)[len("gatepost "):]+"; do gatepost why $ip; done")
 		}
 		return nil
 	}
