@@ -28,7 +28,7 @@ import (
 // set.
 type Options struct {
 	Args   []string  // without the program's name
-	Stdin  io.Reader // for questions, if it is a terminal; nil: nobody is asked
+	Stdin  io.Reader // for import csv -, and for questions if it is a terminal; nil: nobody is asked
 	Stdout io.Writer
 	Stderr io.Writer
 	Now    func() time.Time

@@ -76,7 +76,7 @@ func newImportCSV(o Options) *cobra.Command {
 	cmd.Args = oneArgument("a table", "for example: gatepost import csv prefixes.csv")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return i.run(cmd.Context(), o, func(context.Context) ([]evidence.Block, error) {
-			data, err := readTable(cmd.InOrStdin(), args[0])
+			data, err := readTable(o.Stdin, args[0])
 			if err != nil {
 				return nil, err
 			}
@@ -97,6 +97,9 @@ func readTable(stdin io.Reader, name string) ([]byte, error) {
 			return nil, fail("there is no file " + name)
 		}
 		return data, err
+	}
+	if stdin == nil {
+		return nil, fail("there is no standard input to read a table from")
 	}
 	data, err := io.ReadAll(io.LimitReader(stdin, evidence.MaxTable+1))
 	if err == nil && len(data) > evidence.MaxTable {

@@ -91,6 +91,12 @@ func (d *DNS) observe(ctx context.Context, c Claim) (Finding, error) {
 	if err != nil {
 		return Finding{}, err
 	}
+	if len(names) == 0 && len(addrs) == 0 {
+		// A resolver in a closed network may deny that anything exists.
+		if top, err := d.unknownTop(ctx, name); err != nil || top != "" {
+			return Finding{Text: fmt.Sprintf("the resolver knows neither %s nor %s, and not even the domain %s: it does not see the public DNS", c.IP, word(c.Name), word(top))}, err
+		}
+	}
 	back, forth := slices.Contains(names, name), slices.Contains(addrs, c.IP)
 	host := word(c.Name)
 	switch {
@@ -186,6 +192,21 @@ func (d *DNS) addrs(ctx context.Context, name string, ip netip.Addr) ([]netip.Ad
 		}
 	}
 	return addrs, err
+}
+
+// unknownTop returns the top-level domain of a name if the resolver knows no
+// such domain, else "".
+func (d *DNS) unknownTop(ctx context.Context, name string) (string, error) {
+	labels := dns.SplitDomainName(name)
+	if len(labels) == 0 {
+		return "", nil
+	}
+	top := labels[len(labels)-1]
+	servers, err := d.lookup(ctx, top, dns.TypeNS)
+	if len(servers) > 0 {
+		return "", err
+	}
+	return top, err
 }
 
 // rcodeError is a resolver's answer that is no answer.

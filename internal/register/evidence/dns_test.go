@@ -56,6 +56,7 @@ func TestServerAddr(t *testing.T) {
 
 // zone is what the resolvers of these tests know.
 var zone = []string{
+	"edu. NS ns.example.edu.",
 	// A printer as it should be, on both families.
 	"21.13.211.141.in-addr.arpa. PTR mfp1.physics.example.edu.",
 	"mfp1.physics.example.edu. A 141.211.13.21",
@@ -102,7 +103,7 @@ func unbound(t *testing.T) (server string, stop func()) {
 	var conf strings.Builder
 	fmt.Fprintf(&conf, "server:\n interface: 127.0.0.1@%d\n do-daemonize: no\n use-syslog: no\n chroot: \"\"\n username: \"\"\n pidfile: \"\"\n", port)
 	conf.WriteString(" directory: \"/\"\n verbosity: 0\n num-threads: 1\n module-config: \"iterator\"\n access-control: 127.0.0.0/8 allow\n do-not-query-localhost: yes\n")
-	for _, local := range []string{"example.edu.", "13.211.141.in-addr.arpa.", "7.0.6.2.ip6.arpa."} {
+	for _, local := range []string{"edu.", "13.211.141.in-addr.arpa.", "7.0.6.2.ip6.arpa."} {
 		fmt.Fprintf(&conf, " local-zone: %q static\n", local)
 	}
 	for _, record := range zone {
@@ -271,6 +272,9 @@ func TestDNSThatIsNoHelp(t *testing.T) {
 			}
 			good(w, q)
 		}, "SERVFAIL"},
+		"denial of everything": {func(w dns.ResponseWriter, q *dns.Msg) {
+			w.WriteMsg(new(dns.Msg).SetRcode(q, dns.RcodeNameError))
+		}, "not even the domain edu"},
 		"another question": {func(w dns.ResponseWriter, q *dns.Msg) {
 			r := new(dns.Msg).SetReply(q)
 			r.Question[0].Name = "evil.example."
