@@ -272,7 +272,7 @@ func TestLogValueReadsLikeTheFile(t *testing.T) {
 	}
 	var out bytes.Buffer
 	slog.New(slog.NewJSONHandler(&out, nil)).Info("configuration", "config", r)
-	for _, want := range []string{`"register.poll":"30s"`, `"queue.expiry":"5d"`, `"postmaster":"postmaster@umich.edu"`, `"limits.messageBytes":36700160`} {
+	for _, want := range []string{`"register.poll":"30s"`, `"queue.expiry":"5d"`, `"postmaster":"postmaster@umich.edu"`, `"limits.messageBytes":36700160`, `"register.verify":""`} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%s lacks %s", out.String(), want)
 		}

@@ -99,7 +99,7 @@ func loggable(v any) any {
 	}
 	if rv := reflect.ValueOf(v); rv.Kind() == reflect.Pointer {
 		if rv.IsNil() {
-			return nil
+			return "" // as what else is not set
 		}
 		return rv.Elem().Interface()
 	}
