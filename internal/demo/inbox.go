@@ -95,7 +95,7 @@ func (a *arrival) Commit(context.Context) (string, error) {
 	if err := os.WriteFile(path, a.body.Bytes(), 0o600); err != nil {
 		return "", err
 	}
-	fmt.Fprintf(b.out, "%s arrived: %s\n         for %s, in %s\n", clock(), a.subject(), a.recipient(), path)
+	fmt.Fprintf(b.out, "%s arrived: %s\n  for %s, in %s\n", clock(), a.subject(), a.recipient(), path)
 	return name, nil
 }
 
