@@ -249,6 +249,7 @@ func (r *relay) openRegister(ctx context.Context, c *config.Relay, s *steps) (er
 		MaxRemovals: c.Register.MaxRemovals,
 		Poll:        c.Register.Poll,
 		OnAccept:    r.accepted,
+		Program:     programSum(),
 		Logger:      r.log,
 		Registerer:  r.registry,
 	})

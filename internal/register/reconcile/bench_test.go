@@ -84,7 +84,7 @@ func BenchmarkFirstRound(b *testing.B) {
 func BenchmarkRoundWithOneChange(b *testing.B) {
 	m := large()
 	live := new(policy.Live)
-	r, err := reconcile.New(reconcile.Options{Source: m, Dir: b.TempDir(), Live: live})
+	r, err := reconcile.New(reconcile.Options{Source: m, Dir: b.TempDir(), Live: live, Program: "this one"})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func BenchmarkRoundWithOneChange(b *testing.B) {
 }
 
 func BenchmarkRestart(b *testing.B) {
-	o := reconcile.Options{Source: large(), Dir: b.TempDir(), Live: new(policy.Live)}
+	o := reconcile.Options{Source: large(), Dir: b.TempDir(), Live: new(policy.Live), Program: "this one"}
 	r, err := reconcile.New(o)
 	if err != nil {
 		b.Fatal(err)
@@ -111,9 +111,14 @@ func BenchmarkRestart(b *testing.B) {
 	if err := r.Once(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	for b.Loop() {
-		if _, err := reconcile.New(o); err != nil {
-			b.Fatal(err)
-		}
+	for _, program := range []string{"this one", "another one"} {
+		b.Run(program, func(b *testing.B) {
+			o.Program = program
+			for b.Loop() {
+				if _, err := reconcile.New(o); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

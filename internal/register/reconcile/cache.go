@@ -96,6 +96,22 @@ func (c *cache) parse(ctx context.Context, site []byte, sources []source) ([]*re
 	return files, nil
 }
 
+// adopt takes the parsed files out of sources, and over if they are of the same
+// program.
+func (c *cache) adopt(site []byte, sources []source, same bool) error {
+	if err := c.use(site); err != nil {
+		return fmt.Errorf("the site rules: %w", err)
+	}
+	for i := range sources {
+		s, file := &sources[i], sources[i].File
+		s.File = nil
+		if same && file != nil {
+			c.parsed[s.key()] = entry{*s, file}
+		}
+	}
+	return nil
+}
+
 // one is parse for a single file, under rules that parse has taken already.
 func (c *cache) one(site []byte, s source) *registration.File {
 	files, err := c.parse(context.Background(), site, []source{s})

@@ -39,6 +39,10 @@ type source struct {
 	Unusable bool              `json:"unusable,omitempty"`
 	Good     bool              `json:"good,omitempty"`   // in force with no fault of its own: may stand in for a faulty successor
 	Beside   bool              `json:"beside,omitempty"` // of a held block: another version of the path is in force, and stays
+
+	// File is what Data means to the program that wrote it, so that this one
+	// need not parse it again. On the disk only.
+	File *registration.File `json:"file,omitempty"`
 }
 
 // inForce is everything about what is in force. It is replaced, never edited.
@@ -74,6 +78,7 @@ type announced struct {
 
 // saved is inForce on the disk.
 type saved struct {
+	Program     string                 `json:"program,omitempty"` // that the parsed files are of
 	Commit      gitsync.Hash           `json:"commit"`
 	At          time.Time              `json:"at"`
 	CommittedAt time.Time              `json:"committedAt"`
@@ -93,10 +98,11 @@ const header = "gatepost register, last good, version 1, sha256 "
 
 // encode writes what is in force as one file: a line with a checksum, and
 // compressed JSON. Files of which nothing is in force are left out, but for
-// those under campus/, whose good lines are.
-func (f *inForce) encode() ([]byte, error) {
+// those under campus/, whose good lines are. The parsed files go along if the
+// program has a name.
+func (f *inForce) encode(program string, parsed *cache) ([]byte, error) {
 	s := saved{
-		Commit: f.commit, At: f.at, CommittedAt: f.committedAt, How: f.how, Reason: f.reason,
+		Program: program, Commit: f.commit, At: f.at, CommittedAt: f.committedAt, How: f.how, Reason: f.reason,
 		Held: f.held, Problems: f.problems, Substituted: f.substituted, Dropped: f.dropped, Removed: f.removed,
 	}
 	if f.site.Path != "" {
@@ -104,6 +110,9 @@ func (f *inForce) encode() ([]byte, error) {
 	}
 	for _, file := range f.files {
 		if file.Good || registration.Kind(file.Path) == registration.KindCampus {
+			if program != "" {
+				file.File = parsed.parsed[file.key()].file
+			}
 			s.Files = append(s.Files, file)
 		}
 	}
@@ -119,32 +128,32 @@ func (f *inForce) encode() ([]byte, error) {
 	return slices.Concat([]byte(header+hex.EncodeToString(sum[:])+"\n"), body.Bytes()), nil
 }
 
-// decode reads what encode wrote, and nothing else.
-func decode(data []byte) (*inForce, error) {
+// decode reads what encode wrote, and nothing else, and which program did.
+func decode(data []byte) (f *inForce, program string, err error) {
 	line, body, ok := bytes.Cut(data, []byte("\n"))
 	sum, isOurs := strings.CutPrefix(string(line), header)
 	if !ok || !isOurs {
-		return nil, errors.New("it is not a file of this program, or of another version")
+		return nil, "", errors.New("it is not a file of this program, or of another version")
 	}
 	if have := sha256.Sum256(body); hex.EncodeToString(have[:]) != sum {
-		return nil, errors.New("its checksum is wrong")
+		return nil, "", errors.New("its checksum is wrong")
 	}
 	z, err := gzip.NewReader(bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	var s saved
-	if err := json.NewDecoder(io.LimitReader(z, 2*maxSources)).Decode(&s); err != nil {
-		return nil, err
+	if err := json.NewDecoder(io.LimitReader(z, 4*maxSources)).Decode(&s); err != nil {
+		return nil, "", err
 	}
-	f := &inForce{
+	f = &inForce{
 		commit: s.Commit, at: s.At, committedAt: s.CommittedAt, how: s.How, reason: s.Reason,
 		files: s.Files, held: s.Held, problems: s.Problems, substituted: s.Substituted, dropped: s.Dropped, removed: s.Removed,
 	}
 	if s.Site != nil {
 		f.site = *s.Site
 	}
-	return f, nil
+	return f, s.Program, nil
 }
 
 // persist makes what is to be in force durable.
@@ -152,7 +161,7 @@ func (r *Reconciler) persist(f *inForce) error {
 	if len(f.problems) > maxProblems {
 		f.problems = f.problems[:maxProblems]
 	}
-	data, err := f.encode()
+	data, err := f.encode(r.o.Program, &r.cache)
 	if err == nil {
 		err = r.o.Disk.WriteFile(filepath.Join(r.o.Dir, lastGoodFile), data)
 	}
@@ -212,7 +221,10 @@ func (r *Reconciler) readLastGood() (*inForce, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := decode(data)
+	f, program, err := decode(data)
+	if err == nil {
+		err = r.cache.adopt(f.site.Data, f.files, program != "" && program == r.o.Program)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reconcile: %s: %w", lastGoodFile, err)
 	}

@@ -119,6 +119,10 @@ type Options struct {
 	// anything of them is used; nil accepts all.
 	Verify func(ctx context.Context, base, head gitsync.Hash) error
 
+	// Program names this build, and no other: what a program of another name
+	// parsed is parsed again at the start. With "" everything is, always.
+	Program string
+
 	Now        func() time.Time // default time.Now
 	Disk       Disk             // default: package durable
 	Logger     *slog.Logger     // default: discard

@@ -33,6 +33,7 @@ type site struct {
 	accepted  []reconcile.Accepted
 	acceptErr error // what OnAccept answers
 	verifyErr error
+	program   string // see Options.Program
 	r         *reconcile.Reconciler
 }
 
@@ -44,7 +45,7 @@ func newSite(t *testing.T) *site {
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("git is not installed")
 	}
-	s := &site{t: t, work: t.TempDir(), dir: t.TempDir(), disk: &faultyDisk{}}
+	s := &site{t: t, work: t.TempDir(), dir: t.TempDir(), disk: &faultyDisk{}, program: "this one"}
 	s.git("init", "-q", "-b", "main")
 	s.write("registrations/README.md", "how to register")
 	s.write("registrations/campus/networks.cue", networks)
@@ -71,7 +72,7 @@ func (s *site) restart() {
 
 func (s *site) options() reconcile.Options {
 	return reconcile.Options{
-		Source: s.source, Dir: s.dir, Live: s.live, Disk: s.disk, MaxRemovals: 0.3,
+		Source: s.source, Dir: s.dir, Live: s.live, Disk: s.disk, MaxRemovals: 0.3, Program: s.program,
 		Now: func() time.Time { return today },
 		OnAccept: func(_ context.Context, a reconcile.Accepted) error {
 			if s.acceptErr != nil {

@@ -2,10 +2,12 @@ package registration
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -71,6 +73,7 @@ func TestGolden(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
 			checkFile(t, f)
+			checkKept(t, f)
 		})
 	}
 }
@@ -152,5 +155,22 @@ func TestEveryRuleHasACase(t *testing.T) {
 		if !bytes.Contains(golden, []byte(": "+rule+": ")) {
 			t.Errorf("no golden case raises %s", rule)
 		}
+	}
+}
+
+// checkKept: a file is as it was after a stay on the disk, where reconcile keeps
+// what it has parsed.
+func checkKept(t *testing.T, f *File) {
+	t.Helper()
+	text, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept File
+	if err := json.Unmarshal(text, &kept); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(&kept, f) {
+		t.Errorf("kept as\n%+v\nwas\n%+v", kept, *f)
 	}
 }
