@@ -124,27 +124,6 @@ func TestFailureLeavesTheOldAndNothingBeside(t *testing.T) {
 	}
 }
 
-func TestFailureInAFolderOneMayNotWrite(t *testing.T) {
-	if os.Getuid() == 0 {
-		t.Skip("root may write anywhere")
-	}
-	dir := t.TempDir()
-	path := filepath.Join(dir, "state.json")
-	if err := durable.WriteFile(path, []byte("old"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o500); err != nil {
-		t.Fatal(err)
-	}
-	defer os.Chmod(dir, 0o700)
-	if err := durable.WriteFile(path, []byte("new"), 0o600); !errors.Is(err, os.ErrPermission) {
-		t.Errorf("got %v", err)
-	}
-	if got := content(t, path); got != "old" {
-		t.Errorf("got %q", got)
-	}
-}
-
 // TestReadersSeeOldOrNew reads while writers replace: there is never a mixture
 // and never nothing.
 func TestReadersSeeOldOrNew(t *testing.T) {

@@ -132,7 +132,7 @@ func (c *Courier) Deliver(ctx context.Context, e *spool.Entry, body func() (io.R
 	now := c.o.Now()
 	for i := range a.results {
 		a.results[i].At = now
-		a.results[i].Cause = printable(a.results[i].Cause, maxCause)
+		a.results[i].Cause = mail.Printable(a.results[i].Cause, maxCause)
 	}
 	took := time.Since(start)
 	c.metrics.attempt(a.results, a.hop != "", a.tls, took)

@@ -19,7 +19,7 @@ var (
 // hop. RFC 3463 §3.
 
 func temporary(subject, detail int, text string) mail.Status {
-	return mail.Status{Code: mail.CodeLocalError, Enhanced: mail.Enhanced{4, subject, detail}, Text: printable(text, maxReplyText)}
+	return mail.Status{Code: mail.CodeLocalError, Enhanced: mail.Enhanced{4, subject, detail}, Text: mail.Printable(text, maxReplyText)}
 }
 
 func statusLocal() mail.Status { return temporary(3, 0, "trouble on this relay, trying again") }
@@ -51,7 +51,7 @@ func statusUnreached(h host, err error) mail.Status {
 func failed(code mail.Code, enhanced mail.Enhanced, text string) mail.Result {
 	return mail.Result{
 		Outcome: mail.Failed,
-		Status:  mail.Status{Code: code, Enhanced: enhanced, Text: printable(text, maxReplyText)},
+		Status:  mail.Status{Code: code, Enhanced: enhanced, Text: mail.Printable(text, maxReplyText)},
 		Cause:   "deliver: " + text,
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"example.edu/gatepost/internal/mail"
 )
@@ -52,7 +50,7 @@ func readReply(r *bufio.Reader) (reply, error) {
 		}
 		code, text, last, ok := parseLine(strings.TrimRight(string(line), "\r\n"))
 		if !ok || n > 0 && code != out.code {
-			return reply{}, fmt.Errorf("%w: %q", errGarbled, printable(string(line), 80))
+			return reply{}, fmt.Errorf("%w: %q", errGarbled, mail.Printable(string(line), 80))
 		}
 		out.code = code
 		out.lines = append(out.lines, text)
@@ -95,7 +93,7 @@ func (r reply) status() mail.Status {
 		b.WriteString(line)
 		b.WriteByte(' ')
 	}
-	st.Text = printable(b.String(), maxReplyText)
+	st.Text = mail.Printable(b.String(), maxReplyText)
 	return st
 }
 
@@ -117,31 +115,6 @@ func cutEnhanced(s string) (mail.Enhanced, string, bool) {
 		i++
 	}
 	return e, rest, i == 3
-}
-
-// printable makes s fit to be shown and logged: one line, no control
-// characters, valid UTF-8, at most max octets.
-func printable(s string, max int) string {
-	var b strings.Builder
-	space := false
-	for _, c := range s {
-		switch {
-		case c == utf8.RuneError:
-			c = '?'
-		case unicode.IsSpace(c) || !unicode.IsPrint(c):
-			space = b.Len() > 0
-			continue
-		}
-		if b.Len()+1+utf8.RuneLen(c) > max {
-			break
-		}
-		if space {
-			b.WriteByte(' ')
-			space = false
-		}
-		b.WriteRune(c)
-	}
-	return b.String()
 }
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }

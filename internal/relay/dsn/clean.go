@@ -5,8 +5,9 @@ import (
 	"mime/quotedprintable"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
+
+	"example.edu/gatepost/internal/mail"
 )
 
 // Bounds on what comes from outside, in octets.
@@ -23,36 +24,10 @@ const (
 
 func date(t time.Time) string { return t.Format(dateLayout) }
 
-// clean makes s printable on one line: control characters and line ends of any
-// kind become one space, invalid UTF-8 a question mark, and a rest beyond max
-// octets is cut off.
-func clean(s string, max int) string {
-	var b strings.Builder
-	space := false
-	for _, c := range s {
-		switch {
-		case c == utf8.RuneError:
-			c = '?'
-		case unicode.IsSpace(c) || !unicode.IsPrint(c): // also U+2028, bidi controls, NUL
-			space = b.Len() > 0
-			continue
-		}
-		if b.Len()+1+utf8.RuneLen(c) > max {
-			break
-		}
-		if space {
-			b.WriteByte(' ')
-			space = false
-		}
-		b.WriteRune(c)
-	}
-	return b.String()
-}
-
 // ascii is clean with a question mark for every character beyond ASCII: the
 // fields of RFC 3464 know no other.
 func ascii(s string, max int) string {
-	s = clean(s, max)
+	s = mail.Printable(s, max)
 	if is7Bit([]byte(s)) {
 		return s
 	}

@@ -175,7 +175,7 @@ func (r *report) message() []byte {
 }
 
 // to is the reader's address as a header field shows it.
-func (r *report) to() string { return "<" + clean(r.reader.String(), maxAddress) + ">" }
+func (r *report) to() string { return "<" + mail.Printable(r.reader.String(), maxAddress) + ">" }
 
 // part writes one body part; body ends in CRLF.
 func part(b *bytes.Buffer, boundary, kind, encoding string, body []byte) {

@@ -68,7 +68,7 @@ func (r *report) last(i int) mail.Result {
 // utf-8; where the rest of the notification is ASCII it is written in the
 // ASCII form of that type. RFC 6533 §3.
 func (r *report) typed(kind, addr string) string {
-	addr = clean(addr, maxAddress)
+	addr = mail.Printable(addr, maxAddress)
 	switch {
 	case strings.EqualFold(kind, "utf-8"), !is7Bit([]byte(addr)):
 		if r.global {

@@ -46,10 +46,10 @@ func (r *report) until() string {
 func (r *report) textAbout(b *bytes.Buffer, i int) {
 	last := r.last(i)
 	b.WriteString("\r\n")
-	wrap(b, "", "<"+clean(r.e.Envelope.To[i].Address.String(), maxAddress)+">")
-	said := clean(last.Status.Text, maxText)
+	wrap(b, "", "<"+mail.Printable(r.e.Envelope.To[i].Address.String(), maxAddress)+">")
+	said := mail.Printable(last.Status.Text, maxText)
 	if last.Status.Code != 0 {
-		said = clean(last.Status.String(), maxText)
+		said = mail.Printable(last.Status.String(), maxText)
 	}
 	switch remote := ascii(last.RemoteMTA, maxName); {
 	case said == "":
@@ -68,7 +68,7 @@ func (r *report) advice(s mail.Enhanced) string {
 	if r.kind == Delay {
 		return "nothing now. If it still fails when the relay gives up, you are told."
 	}
-	postmaster := clean(r.o.Postmaster, maxAddress)
+	postmaster := mail.Printable(r.o.Postmaster, maxAddress)
 	switch [2]int{s[1], s[2]} {
 	case [2]int{1, 1}, [2]int{1, 3}, [2]int{1, 6}, [2]int{2, 1}:
 		return "check the address for spelling, and whether the person or list still has it."
@@ -99,7 +99,7 @@ func (r *report) textOrigin(b *bytes.Buffer) {
 	env := r.e.Envelope
 	b.WriteString("\r\n")
 	wrap(b, "", "About the message:")
-	if s := clean(headerField(r.header, "Subject"), 200); s != "" && is7Bit([]byte(s)) {
+	if s := mail.Printable(headerField(r.header, "Subject"), 200); s != "" && is7Bit([]byte(s)) {
 		wrap(b, "  ", "Subject: "+s)
 	}
 	if !env.Arrival.IsZero() {
@@ -108,7 +108,7 @@ func (r *report) textOrigin(b *bytes.Buffer) {
 	if env.Client.IsValid() {
 		wrap(b, "  ", "Sent by the machine: "+env.Client.String())
 	}
-	if path := clean(env.Registration, maxAddress); path != "" {
+	if path := mail.Printable(env.Registration, maxAddress); path != "" {
 		rest := strings.TrimPrefix(path, "registrations/")
 		if department, _, ok := strings.Cut(rest, "/"); ok {
 			wrap(b, "  ", "Department: "+department)
@@ -122,7 +122,7 @@ func (r *report) textOrigin(b *bytes.Buffer) {
 		note = "Its header is attached; its body is not, although it was asked for (RET=FULL): this relay never returns it."
 	}
 	wrap(b, "", note)
-	if p := clean(r.o.Postmaster, maxAddress); p != "" {
+	if p := mail.Printable(r.o.Postmaster, maxAddress); p != "" {
 		wrap(b, "", "Questions: "+p+". Please quote the reference.")
 	}
 }
