@@ -12,6 +12,7 @@ const (
 	contactLate     = 15 * time.Minute    // without a word from the repository
 	queueLate       = 4 * time.Hour       // an entry is in the queue
 	failuresMany    = 3                   // of one destination, in a row
+	deferralsMany   = 10                  // attempts at one destination in a row that delivered nothing
 	certificateSoon = 14 * 24 * time.Hour // until it expires
 )
 
@@ -106,9 +107,13 @@ func judgeQueue(r *Report, look func(do, format string, args ...any)) {
 		look("gatepost queue list", "the oldest message has been in the queue for %s", span(age))
 	}
 	for _, d := range q.Destinations {
-		if d.Failures >= failuresMany {
+		switch {
+		case d.Failures >= failuresMany:
 			look("gatepost queue list --destination "+d.Name, "%s has failed %d times in a row; %s for it",
 				d.Name, d.Failures, count(d.Entries, "message waits", "messages wait"))
+		case d.Deferrals >= deferralsMany:
+			look("gatepost queue list --destination "+d.Name, "%s has put off %d attempts in a row; %s for it; the last was told: %s",
+				d.Name, d.Deferrals, count(d.Entries, "message waits", "messages wait"), d.Said)
 		}
 	}
 }

@@ -105,6 +105,8 @@ type Destination struct {
 	Entries      int       `json:"entries"`
 	Failures     int       `json:"failures,omitempty"` // in a row
 	BlockedUntil time.Time `json:"blockedUntil,omitzero"`
+	Deferrals    int       `json:"deferrals,omitempty"` // attempts in a row that delivered nothing
+	Said         string    `json:"said,omitempty"`      // what the newest of them was told
 }
 
 // A Relay is the SMTP side.

@@ -113,7 +113,12 @@ func scenarios() map[string]status.Options {
 		g.Substituted = []status.Substitution{{File: "registrations/\x1b[31m.cue", Commit: "x"}}
 		g.Commit = "short"
 	})
-	return map[string]status.Options{"well": well(), "first": first, "held": held, "worst": worst, "hostile": hostile, "bare": {Now: func() time.Time { return now }}}
+	putOff := well()
+	putOff.Sources.Queue = func() status.Queue {
+		return status.Queue{Entries: 31, Depth: map[string]int{"waiting": 31}, Oldest: now.Add(-20 * time.Minute),
+			Destinations: []status.Destination{{Name: "smarthosts", Entries: 31, Deferrals: 40, Said: "450 4.7.1 greylisted"}}}
+	}
+	return map[string]status.Options{"put-off": putOff, "well": well(), "first": first, "held": held, "worst": worst, "hostile": hostile, "bare": {Now: func() time.Time { return now }}}
 }
 
 // TestText holds the operator's screen in every kind of weather.

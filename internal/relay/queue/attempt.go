@@ -106,12 +106,23 @@ func (q *Queue) record(ctx context.Context, j *job, results []mail.Result, unrea
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.sched.outcome(j.dest, o.whole && !unread, now, jitter)
+	j.dest.put(!unread && len(o.left) == len(j.rcpts), said(results))
 	if done {
 		q.sched.drop(it, now)
 		return
 	}
 	j.rcpts, j.attempts, j.next = o.left, attempts, next
 	q.remember(it, j, o.entry.Entry)
+}
+
+// said is the first of some results that is no delivery, for an operator.
+func said(results []mail.Result) string {
+	for _, r := range results {
+		if r.Outcome == mail.Deferred {
+			return cmp.Or(r.Cause, r.Status.String())
+		}
+	}
+	return ""
 }
 
 // save stores the state of an entry, or removes it if nothing is owed.

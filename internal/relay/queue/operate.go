@@ -123,6 +123,8 @@ type Destination struct {
 	Running      int       `json:"running"`
 	Failures     int       `json:"failures,omitempty"` // in a row, as a whole
 	BlockedUntil time.Time `json:"blockedUntil,omitzero"`
+	Deferrals    int       `json:"deferrals,omitempty"` // attempts in a row that delivered nothing
+	Said         string    `json:"said,omitempty"`      // what the newest of them was told
 }
 
 // Stats returns the queue in numbers.
@@ -135,7 +137,7 @@ func (q *Queue) Stats() Stats {
 	}
 	for _, d := range q.sched.dests {
 		if d.jobs > 0 {
-			s.Destinations = append(s.Destinations, Destination{d.name, d.jobs, d.running, d.failures, d.blockedUntil.Round(0)})
+			s.Destinations = append(s.Destinations, Destination{d.name, d.jobs, d.running, d.failures, d.blockedUntil.Round(0), d.deferrals, d.lastDeferral})
 		}
 	}
 	slices.SortFunc(s.Destinations, func(a, b Destination) int {

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"example.edu/gatepost/internal/mail"
 	"example.edu/gatepost/internal/relay/spool"
 )
 
@@ -146,4 +148,30 @@ func TestOptionsAreChecked(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
+}
+
+// TestStatsTellOfANextHopThatPutsAllOff: it answers, so it is not down, and yet
+// nothing gets through.
+func TestStatsTellOfANextHopThatPutsAllOff(t *testing.T) {
+	bubble(t, Options{}, func(b *bench) {
+		b.c.set(func() {
+			b.c.outcomes = func(mail.Address, int) mail.Result {
+				return mail.Result{RemoteMTA: "mx.full.example", Status: mail.Status{Code: 450, Enhanced: mail.Enhanced{4, 2, 2}, Text: "mailbox full"}}
+			}
+		})
+		for i := range 12 {
+			b.send("r", fmt.Sprintf("x%d@full.example", i))
+		}
+		pass(time.Minute)
+		s := b.Stats()
+		if len(s.Destinations) != 1 || s.Destinations[0].Deferrals != 12 || s.Destinations[0].Said != "450 4.2.2 mailbox full" || s.Destinations[0].Failures != 0 {
+			t.Errorf("%+v", s.Destinations)
+		}
+		b.c.set(func() { b.c.outcomes = nil })
+		b.send("r", "fine@full.example")
+		pass(time.Minute)
+		if s := b.Stats(); len(s.Destinations) != 1 || s.Destinations[0].Deferrals != 0 || s.Destinations[0].Said != "" {
+			t.Errorf("after a delivery: %+v", s.Destinations)
+		}
+	})
 }

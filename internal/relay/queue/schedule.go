@@ -77,6 +77,8 @@ type destination struct {
 
 	failures     int       // attempts in a row that failed as a whole
 	blockedUntil time.Time // no attempt before
+	deferrals    int       // attempts in a row after which everything was still owed
+	lastDeferral string    // what the newest of them was told
 
 	wakeAt time.Time // key in schedule.wakes
 	index  int       // in schedule.wakes; -1: not there
@@ -361,6 +363,17 @@ func (s *schedule) outcome(d *destination, whole bool, now time.Time, jitter fun
 	}
 	d.failures++
 	d.blockedUntil = now.Add(jitter(min(backoffBase<<min(d.failures-1, 10), backoffLimit)))
+}
+
+// put notes what became of an attempt as a whole: whether everything is still
+// owed, and what was said.
+func (d *destination) put(off bool, said string) {
+	if !off {
+		d.deferrals, d.lastDeferral = 0, ""
+		return
+	}
+	d.deferrals++
+	d.lastDeferral = said
 }
 
 // forget drops one job that is in no structure.
