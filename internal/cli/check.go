@@ -120,8 +120,12 @@ func checkTree(ctx context.Context, c *checkout, now time.Time, p *progress) (fi
 	if err != nil {
 		return findings{}, err
 	}
+	rewritten, err := c.rewritten(ctx, head)
+	if err != nil {
+		return findings{}, err
+	}
 	snapshot, problems := policy.Build(files, policy.Options{Now: now})
-	return newFindings(problems, head.sources, files, snapshot), nil
+	return newFindings(append(rewritten, problems...), head.sources, files, snapshot), nil
 }
 
 // checkChange checks what the files on disk change since base, under the site
@@ -139,7 +143,11 @@ func checkChange(ctx context.Context, c *checkout, rev string, author policy.Aut
 	if err != nil {
 		return findings{}, err
 	}
-	problems := policy.Judge(before, after, author, now)
+	rewritten, err := c.rewritten(ctx, head)
+	if err != nil {
+		return findings{}, err
+	}
+	problems := append(rewritten, policy.Judge(before, after, author, now)...)
 	incumbents, _ := policy.Build(before, policy.Options{})
 	snapshot, _ := policy.Build(after, policy.Options{Incumbents: incumbents})
 	found := newFindings(problems, head.sources, after, snapshot)

@@ -118,6 +118,7 @@ func (c *checkout) read(ctx context.Context, commit gitsync.Hash, path string) (
 // of a file over the limit its size alone.
 func sourcesOf(entries []gitsync.Entry, read func(gitsync.Entry, int64) ([]byte, error)) ([]source, error) {
 	sources := make([]source, 0, len(entries))
+	total := int64(0)
 	for _, e := range entries {
 		kind := registration.Kind(e.Path)
 		if kind == registration.KindIgnored {
@@ -136,6 +137,10 @@ func sourcesOf(entries []gitsync.Entry, read func(gitsync.Entry, int64) ([]byte,
 			} else {
 				s.Data, s.Size = data, int64(len(data))
 			}
+		}
+		if total += int64(len(s.Data)); total > registration.MaxRegister {
+			return nil, fail(fmt.Sprintf("the files below %s/ have more than %d MiB together", registerDir, registration.MaxRegister>>20),
+				"the relay would not take them over; what is large there, and does it belong there?")
 		}
 		sources = append(sources, s)
 	}
@@ -245,15 +250,9 @@ func (c *checkout) headName(ctx context.Context, disk *tree) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	entries, err := c.git.Files(ctx, head, registerDir)
+	committed, err := c.committed(ctx, head)
 	if err != nil {
 		return "", err
-	}
-	committed := make(map[string]gitsync.Hash, len(entries))
-	for _, e := range entries {
-		if registration.Kind(e.Path) != registration.KindIgnored && modeOf(e.Mode) == registration.Regular {
-			committed[e.Path] = e.Hash
-		}
 	}
 	same := 0
 	for _, s := range disk.sources {

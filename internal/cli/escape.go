@@ -9,8 +9,14 @@ import (
 
 // printable makes text from outside safe to show on one line of a terminal or
 // a log: control characters, line ends, bidirectional overrides and bytes that
-// are not UTF-8 are written as Go escapes.
+// are not UTF-8 are written as Go escapes, and so is the second of two number
+// signs, since "##[…]" and "##vso[…]" are commands to the runners of workflows
+// wherever they stand in a line.
 func printable(s string) string {
+	return strings.ReplaceAll(visible(s), "##", `#\x23`)
+}
+
+func visible(s string) string {
 	if strings.IndexFunc(s, hidden) < 0 {
 		return s
 	}

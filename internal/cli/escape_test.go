@@ -21,6 +21,9 @@ func TestPrintableShowsWhatCouldSteerATerminal(t *testing.T) {
 		"line\u2028separator":     `line\u2028separator`,
 		"tag \U000e0041":          `tag \U000e0041`,
 		"a real \ufffd":           `a real \ufffd`,
+		"a ##[add-mask]b":         `a #\x23[add-mask]b`,      // of GitHub's runner
+		"##vso[task.complete]":    `#\x23vso[task.complete]`, // of Azure's
+		"###[x]":                  `#\x23#[x]`,
 	} {
 		if got := printable(in); got != want {
 			t.Errorf("printable(%q) = %q, want %q", in, got, want)
@@ -64,7 +67,7 @@ func TestNoProblemIsAnEmptyArray(t *testing.T) {
 func TestJSONIsTheContract(t *testing.T) {
 	var b bytes.Buffer
 	err := printProblems(&b, "json", []registration.Problem{
-		{File: "registrations/a.cue", Line: 2, Column: 3, Rule: "bad-ip", Severity: registration.Error, Message: "<b> & \x1b", Hint: "h"},
+		{File: "registrations/a.cue", Line: 2, Column: 3, Rule: "bad-ip", Severity: registration.Error, Message: "<b> & \x1b ##[add-mask]", Hint: "h"},
 	}, nil)
 	want := `[
   {
@@ -73,7 +76,7 @@ func TestJSONIsTheContract(t *testing.T) {
     "column": 3,
     "rule": "bad-ip",
     "severity": "error",
-    "message": "<b> & \u001b",
+    "message": "<b> & \u001b #\u0023[add-mask]",
     "hint": "h"
   }
 ]
@@ -132,6 +135,30 @@ func TestMarkdownOfALargePlanFitsAComment(t *testing.T) {
 	}
 	if !strings.Contains(b.String(), "and 99,900 more") || !strings.Contains(b.String(), "0 → 100,000 addresses") {
 		t.Errorf("the rest is not counted:\n%s", b.String()[b.Len()-500:])
+	}
+}
+
+// A request with long texts cannot keep its plan from being shown, nor what it
+// adds by what it changes.
+func TestMarkdownOfLongTextsFitsAComment(t *testing.T) {
+	r := planReport{}
+	long := strings.Repeat("x", 2000)
+	for range 64 {
+		r.Removed = append(r.Removed, policy.PlanEntry{IP: "141.211.13.1", Registration: "registrations/a/b.cue", What: []string{long}})
+		r.Changed = append(r.Changed, policy.PlanEntry{IP: "141.211.13.2", Registration: "registrations/a/b.cue", What: []string{long, long}})
+	}
+	r.Added = append(r.Added, policy.PlanEntry{IP: "141.211.13.66", Registration: "registrations/a/evil.cue"})
+	var b bytes.Buffer
+	if err := r.markdown(&b); err != nil {
+		t.Fatal(err)
+	}
+	if b.Len() > 65_536 {
+		t.Errorf("%d characters, and a comment holds 65,536", b.Len())
+	}
+	for _, want := range []string{"141.211.13.1`", "141.211.13.2`", "141.211.13.66`", "#### Removed (64)", "more: "} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%s is missing", want)
+		}
 	}
 }
 

@@ -138,16 +138,18 @@ func evidenceMarkdown(b *bytes.Buffer, w *witnesses) {
 	}
 	fmt.Fprintf(b, "\n#### Evidence (%s)\n\n| address | | source | |\n|---|---|---|---|\n", thousands(len(list)))
 	marks := map[evidence.Outcome]string{evidence.Confirmed: "✓", evidence.Contradicted: "✗", evidence.Unknown: "?"}
-	for _, e := range list[:min(len(list), maxRows/2)] {
+	shown := rows(b, maxComment, list[:min(len(list), maxRows/2)], func(e witness) string {
+		var lines strings.Builder
 		for _, f := range e.Findings {
 			cells := []string{markdownCell(f.Text)}
 			for _, d := range f.Detail {
 				cells = append(cells, markdownCell(d))
 			}
-			fmt.Fprintf(b, "| %s | %s %s | %s | %s |\n", markdownCell(e.IP.String()), marks[f.Outcome], f.Outcome, f.Source, strings.Join(cells, "<br>"))
+			fmt.Fprintf(&lines, "| %s | %s %s | %s | %s |\n", markdownCell(e.IP.String()), marks[f.Outcome], f.Outcome, f.Source, strings.Join(cells, "<br>"))
 		}
-	}
-	if n := len(list) - maxRows/2; n > 0 || w.left > 0 {
-		fmt.Fprintf(b, "\n… and %s more addresses: `gatepost check --evidence`\n", thousands(max(n, 0)+w.left))
+		return lines.String()
+	})
+	if n := len(list) - shown + w.left; n > 0 {
+		fmt.Fprintf(b, "\n… and %s more addresses: `gatepost check --evidence`\n", thousands(n))
 	}
 }

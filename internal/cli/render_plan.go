@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -90,8 +91,13 @@ func (r *planReport) text(w io.Writer) error {
 	return nil
 }
 
-// maxRows bounds a table: a forge refuses a comment of over 65,536 characters.
-const maxRows = 100
+// Bounds on a comment: a forge refuses one of over 65,536 characters, and then
+// nobody would see what merging does.
+const (
+	maxRows    = 100    // of a table
+	maxPlan    = 45_000 // octets of the plan's tables; each gets a fair share, so that none crowds another out
+	maxComment = 62_000 // octets, evidence included
+)
 
 // markdown is for a pull request's comment. Everything that comes from the
 // register stands in code spans, where the forge makes nothing of it.
@@ -101,28 +107,27 @@ func (r *planReport) markdown(w io.Writer) error {
 	if r.faulty > 0 {
 		fmt.Fprintf(&b, "\n> **Not the whole story:** %s with errors left out; `gatepost check` says what is wrong.\n", count(r.faulty, "file", "files"))
 	}
-	for _, s := range r.sections() {
-		if len(s.entries) == 0 {
-			continue
-		}
+	sections := slices.DeleteFunc(r.sections(), func(s planSection) bool { return len(s.entries) == 0 })
+	for i, s := range sections {
+		limit := b.Len() + (maxPlan-b.Len())/(len(sections)-i)
 		fmt.Fprintf(&b, "\n#### %s (%s)\n\n| address | registration | department | contact | |\n|---|---|---|---|---|\n", s.title, thousands(len(s.entries)))
-		for _, e := range s.entries[:min(len(s.entries), maxRows)] {
+		shown := rows(&b, limit, s.entries, func(e policy.PlanEntry) string {
 			details := detail(e)
 			cells := make([]string, len(details))
 			for i, d := range details {
 				cells[i] = markdownCell(d)
 			}
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", markdownCell(e.IP), markdownCell(e.Registration),
+			return fmt.Sprintf("| %s | %s | %s | %s | %s |\n", markdownCell(e.IP), markdownCell(e.Registration),
 				markdownCell(e.Department), markdownCell(e.Contact), strings.Join(cells, "<br>"))
-		}
-		more(&b, len(s.entries))
+		})
+		more(&b, len(s.entries)-shown)
 	}
 	if n := len(r.Confirmations); n > 0 {
 		fmt.Fprintf(&b, "\n#### Confirmations (%s)\n\n| address | to |\n|---|---|\n", thousands(n))
-		for _, c := range r.Confirmations[:min(n, maxRows)] {
-			fmt.Fprintf(&b, "| %s | %s |\n", markdownCell(c.IP), markdownCell(c.To))
-		}
-		more(&b, n)
+		shown := rows(&b, maxPlan+10_000, r.Confirmations, func(c policy.PlanConfirmation) string {
+			return fmt.Sprintf("| %s | %s |\n", markdownCell(c.IP), markdownCell(c.To))
+		})
+		more(&b, n-shown)
 	}
 	evidenceMarkdown(&b, r.evidence)
 	fmt.Fprintf(&b, "\n`%s`\n", r.Digest)
@@ -143,9 +148,23 @@ func (r *planReport) json(w io.Writer) error {
 	}{r.Plan, append([]witness{}, r.evidence.list...), r.evidence.left})
 }
 
+// rows writes a table's rows, as many as there is room for until b has limit
+// octets, and says how many.
+func rows[E any](b *bytes.Buffer, limit int, list []E, row func(E) string) (shown int) {
+	for _, e := range list[:min(len(list), maxRows)] {
+		text := row(e)
+		if b.Len()+len(text) > limit {
+			break
+		}
+		b.WriteString(text)
+		shown++
+	}
+	return shown
+}
+
 // more says how many rows a table leaves out.
 func more(b *bytes.Buffer, n int) {
-	if n > maxRows {
-		fmt.Fprintf(b, "\n… and %s more: `gatepost plan --format json`\n", thousands(n-maxRows))
+	if n > 0 {
+		fmt.Fprintf(b, "\n… and %s more: `gatepost plan --format json`\n", thousands(n))
 	}
 }

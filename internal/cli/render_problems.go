@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,12 +55,18 @@ func problemsJSON(w io.Writer, problems []registration.Problem) error {
 }
 
 // writeJSON writes one indented value and a line end. HTML characters stay as
-// they are: this is no web page.
+// they are: this is no web page. What a runner would take for a command is
+// escaped, see printable; in JSON it can stand in strings only.
 func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(bytes.ReplaceAll(b.Bytes(), []byte("##"), []byte(`#\u0023`)))
+	return err
 }
 
 // problemsGitHub writes GitHub workflow commands, which a runner turns into

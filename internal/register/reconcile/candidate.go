@@ -78,8 +78,8 @@ func (r *Reconciler) read(ctx context.Context, commit gitsync.Hash) (files []sou
 				return nil, source{}, err
 			}
 		}
-		if total += int64(len(s.Data)); total > maxSources {
-			return nil, source{}, fmt.Errorf("the files of the register have more than %d bytes together", int64(maxSources))
+		if total += int64(len(s.Data)); total > registration.MaxRegister {
+			return nil, source{}, fmt.Errorf("the files of the register have more than %d bytes together", int64(registration.MaxRegister))
 		}
 		if e.Path == siteFile {
 			site = s

@@ -143,7 +143,7 @@ func decode(data []byte) (f *inForce, program string, err error) {
 		return nil, "", err
 	}
 	var s saved
-	if err := json.NewDecoder(io.LimitReader(z, 4*maxSources)).Decode(&s); err != nil {
+	if err := json.NewDecoder(io.LimitReader(z, 4*registration.MaxRegister)).Decode(&s); err != nil {
 		return nil, "", err
 	}
 	f = &inForce{
@@ -217,7 +217,7 @@ func (r *Reconciler) restore() {
 }
 
 func (r *Reconciler) readLastGood() (*inForce, error) {
-	data, err := r.o.Disk.ReadFile(filepath.Join(r.o.Dir, lastGoodFile), 2*maxSources)
+	data, err := r.o.Disk.ReadFile(filepath.Join(r.o.Dir, lastGoodFile), 2*registration.MaxRegister)
 	if err != nil {
 		return nil, err
 	}

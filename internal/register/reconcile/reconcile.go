@@ -81,8 +81,7 @@ func (disk) WriteFile(path string, data []byte) error        { return durable.Wr
 const (
 	DefaultPoll = 30 * time.Second
 	maxBackoff  = 5 * time.Minute
-	maxSources  = 256 << 20 // bytes of all files of the register together
-	maxProblems = 1000      // kept for State
+	maxProblems = 1000 // kept for State
 )
 
 // ErrRefused, returned by Options.Verify, says that the commit must not be

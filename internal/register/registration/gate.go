@@ -16,9 +16,10 @@ import (
 
 // What one file may hold, judged before anything is evaluated.
 const (
-	MaxFile          = 64 << 10 // octets of a registration or a block
-	MaxCampusFile    = 8 << 20  // octets of a file under campus/
-	MaxConfiguration = 1 << 20  // octets of a file that Definition.Decode reads
+	MaxFile          = 64 << 10  // octets of a registration or a block
+	MaxCampusFile    = 8 << 20   // octets of a file under campus/
+	MaxRegister      = 256 << 20 // octets of all files of a register together: the bound of the relay and of check
+	MaxConfiguration = 1 << 20   // octets of a file that Definition.Decode reads
 
 	maxNodes              = 4_000   // values and fields of a registration or a block
 	maxCampusNodes        = 500_000 // values and fields of a file under campus/
