@@ -16,6 +16,7 @@ test: ## all tests
 
 build: ## the commands, into .bin
 	@mkdir -p $(BIN)
+	@test -x $(BIN)/gatepost || echo 'The first build takes a minute or two.'
 	$(GO) build -o $(BIN)/ ./cmd/...
 
 generate: ## everything that is derived: go.mod, formatting of the register
