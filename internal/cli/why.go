@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -179,10 +181,14 @@ func explain(ctx context.Context, c *checkout, v view, addr netip.Addr) (*explan
 }
 
 // faulty finds a registration that names addr and was not built, and says why.
+// Of one that cannot be read, it is a guess that it registers what it names.
 func (v view) faulty(addr netip.Addr) []registration.Problem {
 	var found []registration.Problem
-	for _, f := range v.files {
-		if f.Registration == nil || !hasHost(f.Registration, addr) {
+	for i, f := range v.files {
+		names := f.Registration != nil && hasHost(f.Registration, addr) ||
+			f.Registration == nil && registration.Kind(f.Path) == registration.KindRegistration &&
+				bytes.Contains(v.tree.sources[i].Data, strconv.AppendQuote(nil, addr.String()))
+		if !names {
 			continue
 		}
 		for _, p := range v.problems {
@@ -215,7 +221,7 @@ func (e *explanation) next(s *policy.Snapshot) []string {
 		for _, p := range e.Faulty {
 			steps = append(steps, fmt.Sprintf("mend %s:%d: %s", p.File, max(p.Line, 1), p.Hint))
 		}
-		return steps
+		return append(steps, "until then, a relay that had an earlier version of the file in force goes on with that one: gatepost status")
 	}
 	switch {
 	case e.Network == nil:

@@ -100,23 +100,28 @@ func (c *checkout) holds(ctx context.Context, parser *registration.Parser, commi
 }
 
 // formerName looks whether the file that came in with commit was, until the
-// commit before, a file of another name with the same content.
+// commit before, a file of another name with the same content. One that is
+// still there was not moved but copied: its past is its own.
 func (c *checkout) formerName(ctx context.Context, commit gitsync.Hash, path string) (before gitsync.Hash, former string, ok bool) {
 	at, err := c.git.Describe(ctx, commit)
 	if err != nil || len(at.Parents) == 0 {
 		return gitsync.Hash{}, "", false
 	}
 	before = at.Parents[0]
-	now, err := c.git.Files(ctx, commit, path)
-	if err != nil || len(now) != 1 {
+	now, err := c.git.Files(ctx, commit, registerDir)
+	if err != nil {
 		return gitsync.Hash{}, "", false
+	}
+	there := make(map[string]gitsync.Hash, len(now))
+	for _, e := range now {
+		there[e.Path] = e.Hash
 	}
 	then, err := c.git.Files(ctx, before, registerDir)
 	if err != nil {
 		return gitsync.Hash{}, "", false
 	}
 	for _, e := range then {
-		if e.Hash == now[0].Hash && e.Path != path {
+		if _, copied := there[e.Path]; !copied && e.Hash == there[path] {
 			return before, e.Path, true
 		}
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -240,5 +241,36 @@ func TestBuildDoesNotDependOnTheClock(t *testing.T) {
 		if s, _ := Build(all, Options{Now: now}); len(Diff(want, s)) > 0 {
 			t.Errorf("at %v: %v", now, Diff(want, s))
 		}
+	}
+}
+
+// Each department that does not exist is compared with each that does, but not
+// by whoever sends a hundred thousand of them.
+func TestManyUnknownDepartments(t *testing.T) {
+	campus := &registration.Campus{Path: "registrations/campus/departments.cue"}
+	long := strings.Repeat("x", 50)
+	for i := range 10 {
+		campus.Departments = append(campus.Departments, registration.Department{ID: fmt.Sprintf("%s%d", long, i)})
+	}
+	files := []*registration.File{{Path: campus.Path, Campus: campus}}
+	for i := range 3 * maxNearest {
+		path := fmt.Sprintf("registrations/%s-%d/x.cue", long, i)
+		files = append(files, &registration.File{Path: path, Registration: &registration.Registration{Path: path, Department: fmt.Sprintf("%s-%d", long, i)}})
+	}
+	_, problems := Build(files, Options{})
+	unknown, compared := 0, 0
+	for _, p := range problems {
+		if p.Rule == registration.RuleUnknownDepartment {
+			unknown++
+			if strings.Contains(p.Hint, "did you mean") {
+				compared++
+			}
+			if !strings.Contains(p.Hint, departmentsHint) {
+				t.Errorf("hint %q", p.Hint)
+			}
+		}
+	}
+	if unknown != 3*maxNearest || compared != maxNearest {
+		t.Errorf("%d unknown, %d of them compared", unknown, compared)
 	}
 }

@@ -249,10 +249,19 @@ func inDomains(email string, domains []string) bool {
 	return ok && slices.ContainsFunc(domains, func(d string) bool { return strings.EqualFold(d, domain) })
 }
 
+// maxNearest bounds how many departments that do not exist are compared with
+// all that do: that takes the product of the two.
+const maxNearest = 100
+
+const departmentsHint = "the departments are in registrations/campus/departments.cue; a new one is added there first"
+
 // nearestDepartment is the hint for a department that does not exist.
 func (b *builder) nearestDepartment(id string) string {
 	if hint, ok := b.nearest[id]; ok {
 		return hint
+	}
+	if len(b.nearest) >= maxNearest {
+		return departmentsHint
 	}
 	best, least := "", max(2, len(id)/3)+1
 	for _, known := range slices.Sorted(maps.Keys(b.s.departments)) {
@@ -260,7 +269,7 @@ func (b *builder) nearestDepartment(id string) string {
 			best, least = known, d
 		}
 	}
-	hint := "the departments are in registrations/campus/departments.cue; a new one is added there first"
+	hint := departmentsHint
 	if best != "" {
 		hint = fmt.Sprintf("did you mean %q? ", best) + hint
 	}

@@ -159,7 +159,7 @@ func decode(data []byte) (f *inForce, program string, err error) {
 // persist makes what is to be in force durable.
 func (r *Reconciler) persist(f *inForce) error {
 	if len(f.problems) > maxProblems {
-		f.problems = f.problems[:maxProblems]
+		f.problems = slices.Clone(f.problems[:maxProblems]) // lets go of the others
 	}
 	data, err := f.encode(r.o.Program, &r.cache)
 	if err == nil {
