@@ -34,6 +34,7 @@ type gitHost struct {
 
 func newGitHost(t *testing.T) *gitHost {
 	t.Helper()
+	t.Parallel()
 	bin, err := exec.LookPath("git")
 	if err != nil {
 		t.Skip("git is not installed")

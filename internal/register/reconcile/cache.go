@@ -43,7 +43,7 @@ func (c *cache) source(k key) (source, bool) {
 // use changes to other site rules, and forgets everything if they are others.
 // Rules that are broken change nothing.
 func (c *cache) use(site []byte) error {
-	if len(c.parsers) > 0 && bytes.Equal(c.site, site) {
+	if c.parsed != nil && bytes.Equal(c.site, site) {
 		return nil
 	}
 	p, err := registration.NewParser(site)
@@ -70,7 +70,7 @@ func (c *cache) parse(ctx context.Context, site []byte, sources []source) ([]*re
 		}
 	}
 	const worthwhile = 64 // files for one more worker
-	workers := min(runtime.GOMAXPROCS(0), 1+len(missing)/worthwhile)
+	workers := min(runtime.GOMAXPROCS(0), (len(missing)+worthwhile-1)/worthwhile)
 	for len(c.parsers) < workers {
 		p, err := registration.NewParser(site)
 		if err != nil {
@@ -98,9 +98,9 @@ func (c *cache) parse(ctx context.Context, site []byte, sources []source) ([]*re
 
 // adopt takes the parsed files out of sources, and over if they are of the same
 // program.
-func (c *cache) adopt(site []byte, sources []source, same bool) error {
-	if err := c.use(site); err != nil {
-		return fmt.Errorf("the site rules: %w", err)
+func (c *cache) adopt(site []byte, sources []source, same bool) {
+	if same { // and with it the site's rules: a parser can wait until there is something to parse
+		c.site, c.parsers, c.parsed = site, nil, make(map[key]entry, len(sources))
 	}
 	for i := range sources {
 		s, file := &sources[i], sources[i].File
@@ -109,7 +109,6 @@ func (c *cache) adopt(site []byte, sources []source, same bool) error {
 			c.parsed[s.key()] = entry{*s, file}
 		}
 	}
-	return nil
 }
 
 // one is parse for a single file, under rules that parse has taken already.

@@ -222,12 +222,10 @@ func (r *Reconciler) readLastGood() (*inForce, error) {
 		return nil, err
 	}
 	f, program, err := decode(data)
-	if err == nil {
-		err = r.cache.adopt(f.site.Data, f.files, program != "" && program == r.o.Program)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("reconcile: %s: %w", lastGoodFile, err)
 	}
+	r.cache.adopt(f.site.Data, f.files, program != "" && program == r.o.Program)
 	if err := r.rebuild(f); err != nil {
 		return nil, fmt.Errorf("reconcile: %s: %w", lastGoodFile, err)
 	}
