@@ -15,7 +15,7 @@ import (
 const (
 	maxChain   = 20_000 // words without a comma between them
 	maxNesting = 10_000 // brackets inside one another
-	maxWide    = 512    // entries of a list, or fields in a pair of braces, that the evaluator gets to see
+	maxWide    = 150    // entries of a list, or fields in a pair of braces, that the evaluator gets to see; the schema allows 100
 )
 
 // bounded reports whether the parser can read a text without harm. It looks at
