@@ -125,7 +125,7 @@ func sourcesOf(entries []gitsync.Entry, read func(gitsync.Entry, int64) ([]byte,
 			continue
 		}
 		s := source{
-			Source: registration.Source{Path: e.Path, Mode: modeOf(e.Mode), Size: max(e.Size, 0)},
+			Source: registration.Source{Path: e.Path, Mode: e.Mode.Register(), Size: max(e.Size, 0)},
 			odd:    e.Odd, unusable: e.Unusable,
 		}
 		if s.Mode == registration.Regular && !s.unusable && kind != registration.KindMisplaced {
@@ -151,22 +151,10 @@ func siteOf(entries []gitsync.Entry, read func(gitsync.Entry, int64) ([]byte, er
 	if len(entries) == 0 {
 		return nil, nil
 	}
-	if modeOf(entries[0].Mode) != registration.Regular {
+	if entries[0].Mode.Register() != registration.Regular {
 		return nil, fail(sitePath+" is a "+entries[0].Mode.String(), "it must be a regular file")
 	}
 	return read(entries[0], maxSite)
-}
-
-func modeOf(m gitsync.Mode) registration.Mode {
-	switch m {
-	case gitsync.Regular, gitsync.Executable:
-		return registration.Regular
-	case gitsync.Symlink:
-		return registration.Symlink
-	case gitsync.Submodule:
-		return registration.Submodule
-	}
-	return registration.Other
 }
 
 func maxSize(kind registration.FileKind) int64 {

@@ -53,7 +53,7 @@ func openCampus(ctx context.Context, root string) (*campusTree, error) {
 		return nil, err
 	}
 	for _, s := range sources {
-		f := parseOne(t.parser, s)
+		f := t.parser.ParseOdd(s.Source, s.odd, s.unusable)
 		if f.Campus == nil {
 			return nil, fail(f.Path+" has an error", "what is wrong: gatepost check -C "+quote(root))
 		}

@@ -28,7 +28,7 @@ func parseAll(ctx context.Context, site []byte, sources []source, p *progress) (
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				files[i] = parseOne(parser, sources[i])
+				files[i] = parser.ParseOdd(sources[i].Source, sources[i].odd, sources[i].unusable)
 				p.done.Add(1)
 			}
 			return nil
@@ -70,23 +70,4 @@ func parseChange(ctx context.Context, base, head *tree, p *progress) (before, af
 // same reports whether two sources of one path parse alike.
 func (s source) same(o source) bool {
 	return s.Mode == o.Mode && s.odd == o.odd && s.unusable == o.unusable && s.Size == o.Size && bytes.Equal(s.Data, o.Data)
-}
-
-// parseOne parses one file. What is odd about its name is a problem, as it is
-// for the relay: an error if the name is none, else a warning.
-func parseOne(parser *registration.Parser, s source) *registration.File {
-	if s.odd == "" {
-		return parser.Parse(s.Source)
-	}
-	p := registration.Problem{
-		File: s.Path, Rule: registration.RulePath, Severity: registration.Warning,
-		Message: s.odd, Hint: "rename one of the two: on some computers they are one file",
-	}
-	if s.unusable {
-		p.Severity, p.Hint = registration.Error, "rename the file: letters, digits, hyphens and dots work everywhere"
-		return &registration.File{Path: s.Path, Problems: []registration.Problem{p}}
-	}
-	f := *parser.Parse(s.Source)
-	f.Problems = append([]registration.Problem{p}, f.Problems...)
-	return &f
 }

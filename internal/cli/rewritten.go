@@ -58,7 +58,7 @@ func (c *checkout) committed(ctx context.Context, head gitsync.Hash) (map[string
 	}
 	committed := make(map[string]gitsync.Hash, len(entries))
 	for _, e := range entries {
-		if registration.Kind(e.Path) != registration.KindIgnored && modeOf(e.Mode) == registration.Regular {
+		if registration.Kind(e.Path) != registration.KindIgnored && e.Mode.Register() == registration.Regular {
 			committed[e.Path] = e.Hash
 		}
 	}

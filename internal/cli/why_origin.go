@@ -95,7 +95,7 @@ func (c *checkout) holds(ctx context.Context, parser *registration.Parser, commi
 	if err != nil || len(sources) != 1 {
 		return false
 	}
-	r := parseOne(parser, sources[0]).Registration
+	r := parser.ParseOdd(sources[0].Source, sources[0].odd, sources[0].unusable).Registration
 	return r != nil && hasHost(r, addr)
 }
 

@@ -134,20 +134,7 @@ func (c *cache) keep(files []source) {
 
 // parse parses one file, names that are odd included.
 func parse(p *registration.Parser, s *source) *registration.File {
-	if s.Unusable {
-		return &registration.File{Path: s.Path, Problems: []registration.Problem{
-			wholeFile(s.Path, registration.RulePath, registration.Error, s.Odd, "rename the file: letters, digits, hyphens and dots work everywhere"),
-		}}
-	}
-	f := p.Parse(registration.Source{Path: s.Path, Mode: s.Mode, Size: s.Size, Data: s.Data})
-	if s.Odd == "" {
-		return f
-	}
-	marked := *f
-	marked.Problems = append([]registration.Problem{
-		wholeFile(s.Path, registration.RulePath, registration.Warning, s.Odd, "rename one of the two: on some computers they are one file"),
-	}, f.Problems...)
-	return &marked
+	return p.ParseOdd(registration.Source{Path: s.Path, Mode: s.Mode, Size: s.Size, Data: s.Data}, s.Odd, s.Unusable)
 }
 
 func wholeFile(path string, rule registration.Rule, severity registration.Severity, message, hint string) registration.Problem {

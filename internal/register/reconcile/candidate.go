@@ -72,7 +72,7 @@ func (r *Reconciler) read(ctx context.Context, commit gitsync.Hash) (files []sou
 		if kind == registration.KindCampus || e.Path == siteFile {
 			limit = registration.MaxCampusFile
 		}
-		s := source{Path: e.Path, Blob: e.Hash, From: commit, Mode: sourceMode(e.Mode), Odd: e.Odd, Unusable: e.Unusable}
+		s := source{Path: e.Path, Blob: e.Hash, From: commit, Mode: e.Mode.Register(), Odd: e.Odd, Unusable: e.Unusable}
 		if s.Mode == registration.Regular && !s.Unusable && kind != registration.KindMisplaced {
 			if err := r.content(ctx, &s, limit); err != nil {
 				return nil, source{}, err
@@ -104,18 +104,6 @@ func (r *Reconciler) content(ctx context.Context, s *source, limit int64) error 
 	}
 	s.Data, s.Size = data, int64(len(data))
 	return err
-}
-
-func sourceMode(m gitsync.Mode) registration.Mode {
-	switch m {
-	case gitsync.Regular, gitsync.Executable:
-		return registration.Regular
-	case gitsync.Symlink:
-		return registration.Symlink
-	case gitsync.Submodule:
-		return registration.Submodule
-	}
-	return registration.Other
 }
 
 // useSite chooses the site rules: those of the commit, or, if they are broken,
