@@ -3,12 +3,8 @@ package cli_test
 import (
 	"bytes"
 	"encoding/json"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -38,8 +34,8 @@ func rules(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("incomplete: %+v", p)
 		}
 	}
-	for _, rule := range allRules(ts) {
-		if !seen[rule] {
+	for _, rule := range registration.Rules() {
+		if !seen[string(rule)] {
 			ts.Fatalf("nothing breaks rule %s", rule)
 		}
 	}
@@ -68,27 +64,6 @@ func places(ts *testscript.TestScript, neg bool, args []string) {
 	if want := ts.ReadFile(args[1]); got.String() != want || !hinted {
 		ts.Fatalf("got:\n%s\nwant:\n%s", got.String(), want)
 	}
-}
-
-// allRules reads the rules out of the source, so that a new one cannot be
-// forgotten here.
-func allRules(ts *testscript.TestScript) []string {
-	file, err := parser.ParseFile(token.NewFileSet(), "../register/registration/problem.go", nil, 0)
-	ts.Check(err)
-	var found []string
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.ValueSpec)
-		if ok && strings.HasPrefix(spec.Names[0].Name, "Rule") {
-			value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
-			ts.Check(err)
-			found = append(found, value)
-		}
-		return true
-	})
-	if len(found) < 20 {
-		ts.Fatalf("found only %v", found)
-	}
-	return found
 }
 
 // sarif wants a report that code scanning would take: each result with a known

@@ -12,8 +12,8 @@ import (
 	"example.edu/gatepost/internal/register/registration"
 )
 
-// The examples in registrations/README.md for the rules of this package are
-// what a department really gets, for a slip in the sample register.
+// The examples in registrations/README.md are what a department really gets,
+// for a slip in the sample register.
 func TestReadmeShowsRealMessages(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join(root, "registrations", "README.md"))
 	if err != nil {
@@ -21,16 +21,26 @@ func TestReadmeShowsRealMessages(t *testing.T) {
 	}
 	const mfp = "registrations/lsa-physics/mfp.cue"
 	sample := readRegister(t, root)
-	parser, err := registration.NewParser(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	shown := map[registration.Rule]bool{}
 	for _, tt := range []struct {
 		rule           registration.Rule
 		from, old, new string
 		to             string // the file's path afterwards, if another
 		author         policy.Author
+		site           string            // site rules
+		mode           registration.Mode // what the file is afterwards
 	}{
+		{rule: registration.RuleSyntax, old: `"141.211.13.21",`, new: `"141.211.13.21,`},
+		{rule: registration.RuleNotData, old: "perDay: 1000", new: "perDay: 24*200"},
+		{rule: registration.RuleTooLarge, old: "// Scan", new: strings.Repeat("// more\n", registration.MaxFile/8) + "// Scan"},
+		{rule: registration.RuleNotRegular, mode: registration.Symlink},
+		{rule: registration.RulePath, old: `department: "lsa-physics"`, new: `department: "engin-eecs"`},
+		{rule: registration.RuleSchema, old: `"printer"}`, new: `"copier"}`},
+		{rule: registration.RuleMissingField, old: `purpose:   "Scan-to-email from two multifunction printers."`, new: ""},
+		{rule: registration.RuleUnknownField, old: "whyNoAuth", new: "whyNoAut"},
+		{rule: registration.RuleAccept, old: "notBulk: true", new: "notBulk: false"},
+		{rule: registration.RuleVolume, old: "perDay: 1000", new: "perDay: 4000", site: "#Registration: volume: perDay: <=2000"},
+
 		{rule: registration.RuleBadIP, old: "141.211.13.21", new: "10.0.0.21"},
 		{rule: registration.RuleIPNotCampus, old: "141.211.13.21", new: "142.211.13.21"},
 		{rule: registration.RuleIPNotOwned, old: "141.211.13.21", new: "141.212.64.21"},
@@ -55,11 +65,16 @@ func TestReadmeShowsRealMessages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if strings.Count(string(text), tt.old) == 0 {
+			if !strings.Contains(string(text), tt.old) {
 				t.Fatalf("%s does not hold %q any more", from, tt.old)
 			}
 			text = []byte(strings.Replace(string(text), tt.old, tt.new, 1))
-			changed := parser.Parse(registration.Source{Path: to, Size: int64(len(text)), Data: text})
+			shown[tt.rule] = true
+			parser, err := registration.NewParser([]byte(tt.site))
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed := parser.Parse(registration.Source{Path: to, Mode: tt.mode, Size: int64(len(text)), Data: text})
 			head := []*registration.File{changed}
 			for _, f := range sample {
 				if f.Path != from {
@@ -75,5 +90,10 @@ func TestReadmeShowsRealMessages(t *testing.T) {
 				t.Errorf("the README does not show (%s)\n    %s", problems[i].Severity, problems[i])
 			}
 		})
+	}
+	for _, rule := range registration.Rules() {
+		if !shown[rule] {
+			t.Errorf("nothing shows rule %s", rule)
+		}
 	}
 }

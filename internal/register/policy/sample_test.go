@@ -1,14 +1,9 @@
 package policy_test
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,15 +15,21 @@ import (
 
 const root = "../../.."
 
-// readRegister parses the register below dir.
+// readRegister parses the register of the repository at dir.
 func readRegister(t *testing.T, dir string) []*registration.File {
 	t.Helper()
 	p, err := registration.NewParser(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return parseRegister(t, p, filepath.Join(dir, "registrations"))
+}
+
+// parseRegister parses the files below dir as those of registrations/.
+func parseRegister(t *testing.T, p *registration.Parser, dir string) []*registration.File {
+	t.Helper()
 	var files []*registration.File
-	err = fs.WalkDir(os.DirFS(dir), "registrations", func(name string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -36,7 +37,7 @@ func readRegister(t *testing.T, dir string) []*registration.File {
 		if err != nil {
 			return err
 		}
-		files = append(files, p.Parse(registration.Source{Path: name, Mode: registration.Regular, Size: int64(len(data)), Data: data}))
+		files = append(files, p.Parse(registration.Source{Path: "registrations/" + name, Mode: registration.Regular, Size: int64(len(data)), Data: data}))
 		return nil
 	})
 	if err != nil {
@@ -91,52 +92,37 @@ func TestSampleRegisterIsClean(t *testing.T) {
 	}
 }
 
-// Every rule has a section in registrations/README.md, and every section is
+// Every rule has a section in registrations/README.md that says what it means,
+// shows a line that breaks it and says how to mend that, and every section is
 // about a rule: "gatepost check" points there.
 func TestReadmeHasASectionForEveryRule(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "registrations", "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	sections := map[string]bool{}
-	for _, m := range regexp.MustCompile("(?m)^### ([a-z-]+)\n").FindAllSubmatch(text, -1) {
-		sections[string(m[1])] = true
+	sections := map[registration.Rule]string{}
+	for part := range strings.SplitSeq(string(text), "\n### ") {
+		rule, body, _ := strings.Cut(part, "\n")
+		sections[registration.Rule(rule)], _, _ = strings.Cut(body, "\n## ")
 	}
-	rules := ruleConstants(t)
-	if len(rules) < 21 {
-		t.Fatalf("only %d rules found", len(rules))
-	}
-	for _, r := range rules {
-		if !sections[r] {
+	delete(sections, registration.Rule(strings.SplitN(string(text), "\n", 2)[0])) // what stands before the first
+	for _, r := range registration.Rules() {
+		body, ok := sections[r]
+		meaning, rest, shown := strings.Cut(strings.TrimSpace(body), "\n\n    registrations/")
+		example, mend, _ := strings.Cut(rest, "\n\n")
+		switch {
+		case !ok:
 			t.Errorf("no section ### %s", r)
+		case len(meaning) < 20:
+			t.Errorf("### %s does not say what it means", r)
+		case !shown || !strings.Contains(example, ": "+string(r)+": "):
+			t.Errorf("### %s shows no line that breaks it", r)
+		case !strings.HasPrefix(mend, "To mend it, "):
+			t.Errorf("### %s does not say how to mend it", r)
 		}
 		delete(sections, r)
 	}
 	for s := range sections {
 		t.Errorf("section ### %s is about no rule", s)
 	}
-}
-
-// ruleConstants reads the Rule constants from the source: no list of them can
-// be forgotten.
-func ruleConstants(t *testing.T) []string {
-	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), path.Join(root, "internal/register/registration/problem.go"), nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var rules []string
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok || len(spec.Names) != 1 || len(spec.Values) != 1 || !strings.HasPrefix(spec.Names[0].Name, "Rule") {
-			return true
-		}
-		if lit, ok := spec.Values[0].(*ast.BasicLit); ok {
-			if s, err := strconv.Unquote(lit.Value); err == nil {
-				rules = append(rules, s)
-			}
-		}
-		return true
-	})
-	return rules
 }

@@ -32,6 +32,16 @@ const (
 	RuleAuthorNotSpeaker  Rule = "author-not-speaker"
 )
 
+// Rules lists every rule, in the order in which registrations/README.md
+// explains them.
+func Rules() []Rule {
+	return []Rule{
+		RuleSyntax, RuleNotData, RuleTooLarge, RuleNotRegular, RulePath, RuleSchema, RuleMissingField, RuleUnknownField,
+		RuleBadIP, RuleIPNotCampus, RuleIPNotOwned, RuleIPPool, RuleIPDuplicate, RuleIPBlocked,
+		RuleUnknownDepartment, RuleContactDomain, RuleExpired, RuleExpiryTooFar, RuleAccept, RuleVolume, RuleAuthorNotSpeaker,
+	}
+}
+
 // A Severity says whether a Problem stops a request.
 type Severity string
 
