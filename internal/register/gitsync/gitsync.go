@@ -14,7 +14,8 @@
 //     depth of a tree, size of a file, length of a walk through history.
 //   - No symlink is ever followed, in a tree or on the disk.
 //   - Credentials are asked for anew for each fetch, sent to the configured
-//     host only, and appear in no error and no log line.
+//     host only, never in clear text but to loopback, and appear in no error
+//     and no log line. A host that redirects to another is not followed.
 //   - A damaged clone is thrown away and cloned again; it holds nothing that
 //     the remote does not have.
 package gitsync
@@ -39,6 +40,8 @@ const (
 var (
 	ErrUnreachable  = errors.New("the repository cannot be reached")
 	ErrRefused      = errors.New("the repository's host refused access (token, permissions or name of the repository)")
+	ErrRedirected   = errors.New("the repository's host redirects to another one, which is not followed")
+	ErrLimited      = errors.New("the forge's rate limit is used up")
 	ErrBranchGone   = errors.New("the branch does not exist at the repository")
 	ErrDisk         = errors.New("the disk here cannot be read or written")
 	ErrDamaged      = errors.New("the repository's data on this disk is damaged")

@@ -26,10 +26,14 @@ type gitHost struct {
 	work string // a checkout that pushes to it
 	url  string // of the repository, over http
 
+	backend *cgi.Handler // answers as git does
+
 	mu    sync.Mutex
 	down  bool
 	token string // demanded as the password if not ""
 	seen  []string
+	// instead, if set, may answer in the host's place; it reports whether it did.
+	instead func(http.ResponseWriter, *http.Request) bool
 }
 
 func newGitHost(t *testing.T) *gitHost {
@@ -44,25 +48,26 @@ func newGitHost(t *testing.T) *gitHost {
 	h.run(root, "init", "-q", "--bare", "-b", "main", h.bare)
 	h.run(root, "clone", "-q", h.bare, h.work)
 	h.run(h.work, "checkout", "-q", "-b", "main")
-	backend := &cgi.Handler{
+	h.backend = &cgi.Handler{
 		Path: bin, Args: []string{"http-backend"}, Dir: root,
 		Env:    []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1", "HOME=" + root},
 		Stderr: &bytes.Buffer{},
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		h.mu.Lock()
-		down, token := h.down, h.token
+		down, token, instead := h.down, h.token, h.instead
 		_, password, _ := req.BasicAuth()
 		h.seen = append(h.seen, password)
 		h.mu.Unlock()
 		switch {
+		case instead != nil && instead(w, req):
 		case down:
 			http.Error(w, "gone fishing with "+password, http.StatusBadGateway)
 		case token != "" && password != token:
 			w.Header().Set("WWW-Authenticate", "Basic")
 			http.Error(w, "bad token "+password, http.StatusUnauthorized)
 		default:
-			backend.ServeHTTP(w, req)
+			h.backend.ServeHTTP(w, req)
 		}
 	}))
 	t.Cleanup(server.Close)

@@ -36,7 +36,7 @@ type Options struct {
 	Repository string                                // an http or https URL, or an absolute path
 	Branch     string                                // default "main"
 	Dir        string                                // for the clone, which is Dir/register.git; not used for a path
-	Token      func(context.Context) (string, error) // asked before each fetch; nil: no credentials, or those in the URL
+	Token      func(context.Context) (string, error) // asked before each fetch, "" is none; its errors may be an ErrUnreachable or an ErrLimited and are else an ErrRefused; nil: what the URL has
 	Timeout    time.Duration                         // for one operation; default two minutes
 	MaxBytes   int64                                 // of one response of the remote; default 256 MiB
 	MaxObject  int64                                 // of one object, unpacked; default 128 MiB
@@ -236,8 +236,8 @@ func (m *Mirror) unlock() { m.fetching <- struct{}{} }
 // history. It says nothing about how that head relates to an earlier one: a
 // rewound or rewritten branch is fetched like any other.
 //
-// The error is one of ErrUnreachable, ErrRefused, ErrBranchGone, ErrTooLarge,
-// ErrDisk and ErrDamaged, or the context's.
+// The error is one of ErrUnreachable, ErrRefused, ErrRedirected, ErrLimited,
+// ErrBranchGone, ErrTooLarge, ErrDisk and ErrDamaged, or the context's.
 func (m *Mirror) Fetch(ctx context.Context) (Hash, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.timeout)
 	defer cancel()

@@ -112,13 +112,23 @@ func TestFetchFailures(t *testing.T) {
 		{"no such path", func(o *gitsync.Options) { o.Repository = "/nowhere/at/all" }, gitsync.ErrUnreachable},
 		{"nobody listens", func(o *gitsync.Options) { o.Repository = "http://" + closed.Addr().String() + "/r.git" }, gitsync.ErrUnreachable},
 		{"too large", func(o *gitsync.Options) { o.MaxBytes = 300 }, gitsync.ErrTooLarge},
+		{"the forge that gives tokens is down", func(o *gitsync.Options) {
+			o.Token = func(context.Context) (string, error) { return "", fmt.Errorf("%w: timeout", gitsync.ErrUnreachable) }
+		}, gitsync.ErrUnreachable},
+		{"the forge gives no more tokens", func(o *gitsync.Options) {
+			o.Token = func(context.Context) (string, error) { return "", fmt.Errorf("%w: until noon", gitsync.ErrLimited) }
+		}, gitsync.ErrLimited},
 		{"no token to be had", func(o *gitsync.Options) {
 			o.Token = func(context.Context) (string, error) { return "", fs.ErrNotExist }
 		}, gitsync.ErrRefused},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if _, err := h.mirror(c.change).Fetch(t.Context()); !errors.Is(err, c.want) {
+			_, err := h.mirror(c.change).Fetch(t.Context())
+			if !errors.Is(err, c.want) {
 				t.Errorf("Fetch: %v, want %v", err, c.want)
+			}
+			if c.want != gitsync.ErrRefused && errors.Is(err, gitsync.ErrRefused) {
+				t.Errorf("Fetch: %v, and that is nobody's refusal", err)
 			}
 		})
 	}
@@ -161,14 +171,12 @@ func TestFetchFailures(t *testing.T) {
 }
 
 func TestOpenRefusesWhatCannotBeSafe(t *testing.T) {
-	token := func(context.Context) (string, error) { return "x", nil }
 	for _, o := range []gitsync.Options{
 		{Repository: "file:///srv/register.git"},
 		{Repository: "git@github.com:umich/register"},
 		{Repository: "ext::sh -c whoami"},
 		{Repository: "relative/path"},
 		{Repository: ""},
-		{Repository: "http://git.example.edu/r.git", Token: token},
 		{Repository: "http://u:hunter2@git.example.edu/r.git"},
 		{Repository: "https://u:hunter2@git.example.edu:port/r.git"},
 		{Repository: "/srv/register.git", Branch: "a..b"},

@@ -2,6 +2,7 @@ package gitsync
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +34,7 @@ type remote struct {
 	user     string // from the URL, if any
 	password string
 	token    func(context.Context) (string, error)
+	plain    bool // what is sent can be read on the way
 	http     *http.Client
 	max      int64 // bytes of one object
 	git      transport.Transport
@@ -55,8 +57,9 @@ func newRemote(o Options) (*remote, error) {
 	}
 	u.RawQuery, u.Fragment = "", ""
 	r.url = u.String()
-	if (r.token != nil || r.password != "") && u.Scheme == "http" && !loopback(u.Hostname()) {
-		return nil, fmt.Errorf("gitsync: %s: credentials are not sent over plain http; use https", r.url)
+	r.plain = u.Scheme == "http" && !loopback(u.Hostname())
+	if r.plain && r.password != "" {
+		return nil, fmt.Errorf("gitsync: %s: %s", r.url, notInClear)
 	}
 	base := o.Transport
 	if base == nil {
@@ -66,6 +69,8 @@ func newRemote(o Options) (*remote, error) {
 	r.git = githttp.NewClient(r.http)
 	return r, nil
 }
+
+const notInClear = "credentials are not sent over plain http; use https"
 
 func loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
@@ -92,7 +97,8 @@ func (r *remote) fetch(ctx context.Context, dir, branch string) (head Hash, news
 	var method transport.AuthMethod
 	if auth != nil {
 		method = auth
-		secrets = append(secrets, auth.Password)
+		// A host may repeat what it was sent, in either form.
+		secrets = append(secrets, auth.Password, base64.StdEncoding.EncodeToString([]byte(auth.Username+":"+auth.Password)))
 	}
 	g, err := openAt(dir)
 	if err != nil {
@@ -140,14 +146,22 @@ func (r *remote) credentials(ctx context.Context) (*githttp.BasicAuth, error) {
 		return &githttp.BasicAuth{Username: r.user, Password: r.password}, nil
 	}
 	token, err := r.token(ctx)
-	if err != nil {
+	token = strings.TrimSpace(token)
+	switch {
+	case errors.Is(err, ErrUnreachable), errors.Is(err, ErrLimited), err != nil && ctx.Err() != nil:
+		return nil, fmt.Errorf("getting a token: %w", err)
+	case err != nil:
 		return nil, fmt.Errorf("%w: getting a token: %w", ErrRefused, err)
+	case token == "":
+		return nil, nil
+	case r.plain:
+		return nil, fmt.Errorf("%w: %s", ErrRefused, notInClear)
 	}
 	user := r.user
 	if user == "" {
 		user = "x-access-token" // what GitHub wants; other forges take any name
 	}
-	return &githttp.BasicAuth{Username: user, Password: strings.TrimSpace(token)}, nil
+	return &githttp.BasicAuth{Username: user, Password: token}, nil
 }
 
 // download gets the commit want with everything that the repository lacks.
@@ -225,8 +239,11 @@ func (r *remote) explain(ctx context.Context, err error, secrets []string) error
 	if err == nil {
 		return nil
 	}
+	if e, ok := errors.AsType[*plumbing.UnexpectedError](err); ok {
+		err = e.Err // which it does not unwrap to
+	}
 	out := &fetchError{}
-	for _, kind := range []error{ErrBranchGone, ErrDamaged, ErrRefused, ErrTooLarge} {
+	for _, kind := range []error{ErrBranchGone, ErrDamaged, ErrRefused, ErrRedirected, ErrUnreachable, ErrLimited, ErrTooLarge} {
 		if errors.Is(err, kind) {
 			out.kinds = append(out.kinds, kind)
 		}
@@ -275,7 +292,8 @@ func sanitise(s string, secrets []string) string {
 	return printable(s)
 }
 
-// bounded is a transport whose responses have a limit.
+// bounded is a transport whose responses have a limit, and which no response
+// leads away from the host.
 type bounded struct {
 	next http.RoundTripper
 	max  int64
@@ -288,12 +306,29 @@ func (b *bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := elsewhere(req.URL, res); err != nil {
+		return nil, errors.Join(err, res.Body.Close())
+	}
 	limit := &limited{body: res.Body, left: b.max}
 	if res.StatusCode >= http.StatusBadRequest {
 		limit.left, limit.cut = 4<<10, true
 	}
 	res.Body = limit
 	return res, nil
+}
+
+// elsewhere is an error for a redirect to another host. Within a host one is
+// followed, as for a repository that was renamed; but the register comes from
+// where the configuration says, and the token goes nowhere else.
+func elsewhere(from *url.URL, res *http.Response) error {
+	if res.StatusCode < 300 || res.StatusCode >= 400 {
+		return nil
+	}
+	to, err := from.Parse(res.Header.Get("Location"))
+	if err != nil || to.Scheme == from.Scheme && strings.EqualFold(to.Host, from.Host) {
+		return nil // the client refuses what is no URL
+	}
+	return fmt.Errorf("%w: to %s://%s; if that is right, write the new address into register.repository", ErrRedirected, to.Scheme, to.Host)
 }
 
 // CloseIdleConnections passes on what http.Client asks for.
