@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"maps"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -74,6 +76,151 @@ func TestAnAppsTokenIsReplacedBeforeItEnds(t *testing.T) {
 		}
 	})
 }
+
+// TestATokenReadsOneRepository: what the relay holds can do no more, and is
+// asked for anew when the forge has ended it.
+func TestATokenReadsOneRepository(t *testing.T) {
+	t.Parallel()
+	key, text := newKey(t)
+	hub, server := newHub(t)
+	hub.AddApp(7, 77, "gatepost", &key.PublicKey)
+	reader := func(repository string) (*forge.App, error) {
+		return forge.NewApp(forge.AppOptions{ID: 7, Installation: 77, Key: text, Host: server.URL, Reads: repository})
+	}
+	app, err := reader(repository)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := app.Token(t.Context())
+	if may := hub.May(first); err != nil || !maps.Equal(may, map[string]string{"contents": "read"}) {
+		t.Errorf("the token may %v, %v", may, err)
+	}
+	hub.EndTokens()
+	if again, err := app.Token(t.Context()); err != nil || again != first {
+		t.Errorf("%q, %v", again, err)
+	}
+	if !app.Forget(t.Context()) || app.Forget(t.Context()) {
+		t.Error("a token is forgotten once")
+	}
+	if second, err := app.Token(t.Context()); err != nil || second == first || hub.May(second) == nil {
+		t.Errorf("%q, %v", second, err)
+	}
+
+	elsewhere, err := reader("umich/another")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := elsewhere.Token(t.Context()); !errors.Is(err, forge.ErrConflict) {
+		t.Errorf("a repository that the App is not installed in: %v", err)
+	}
+	if _, err := reader("nothing"); err == nil {
+		t.Error("taken for a repository: nothing")
+	}
+}
+
+// TestAWrongClockIsNamed: a forge refuses a ticket from another time, and its
+// words do not help.
+func TestAWrongClockIsNamed(t *testing.T) {
+	t.Parallel()
+	key, text := newKey(t)
+	for _, test := range []struct {
+		off  time.Duration // of the machine here
+		says string
+	}{
+		{0, ""}, {50 * time.Second, ""}, {-50 * time.Second, ""}, {-8 * time.Minute, ""},
+		{5 * time.Minute, "5m0s ahead of the forge's"}, {-15 * time.Minute, "15m0s behind the forge's"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			there := func() time.Time { return time.Now().Add(-test.off) }
+			hub := forgetest.New(repository, there)
+			hub.AddApp(7, 77, "gatepost", &key.PublicKey)
+			app, err := forge.NewApp(forge.AppOptions{ID: 7, Installation: 77, Key: text, Transport: direct{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Date", there().UTC().Format(http.TimeFormat))
+				hub.ServeHTTP(w, r)
+			})}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = app.Token(t.Context())
+			if test.says == "" {
+				if err != nil {
+					t.Errorf("%s off: %v", test.off, err)
+				}
+				return
+			}
+			if !errors.Is(err, forge.ErrClock) || !errors.Is(err, forge.ErrRefused) || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("%s off: %v", test.off, err)
+			}
+		})
+	}
+	// Somebody else's refusal is not put down to it.
+	hub, server := newHub(t)
+	other, _ := newKey(t)
+	hub.AddApp(7, 77, "gatepost", &other.PublicKey)
+	app, err := forge.NewApp(forge.AppOptions{ID: 7, Installation: 77, Key: text, Host: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := app.Token(t.Context()); !errors.Is(err, forge.ErrRefused) || errors.Is(err, forge.ErrClock) {
+		t.Errorf("another key: %v", err)
+	}
+}
+
+func TestParseURL(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"https://github.com/umich/register":               " umich/register",
+		"https://GitHub.com/umich/register.git/":          " umich/register",
+		"https://github.example.edu/umich/register":       "https://github.example.edu umich/register",
+		"https://github.example.edu:8443/umich/register":  "https://github.example.edu:8443 umich/register",
+		"http://127.0.0.1:1/umich/register.git":           "http://127.0.0.1:1 umich/register",
+		"https://bot:s3cret@github.com/umich/register":    " umich/register",
+		"https://github.com/umich":                        "",
+		"https://github.com/a/umich/register":             "",
+		"https://github.com/../register":                  "",
+		"/srv/register.git":                               "",
+		"git@github.com:umich/register":                   "",
+		"ssh://git@github.com/umich/register":             "",
+		"https://bot:s3cret@github.com:port/umich/x":      "",
+		"https://bot:s3cret@github.com/s3/cr/et?s3cret=1": "",
+	} {
+		host, name, err := forge.ParseURL(address)
+		if got := host + " " + name; (err == nil) != (want != "") || err == nil && got != want {
+			t.Errorf("%s: %q, %v", address, got, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
+// TestWhereTheAPIIs: beside the host, below it, or where the host itself is.
+func TestWhereTheAPIIs(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]string{
+		"":                                 "https://api.github.com/user",
+		"https://github.com":               "https://api.github.com/user",
+		"https://github.example.edu":       "https://github.example.edu/api/v3/user",
+		"https://umich.ghe.com":            "https://api.umich.ghe.com/user",
+		"https://github.example.edu:8443/": "https://github.example.edu:8443/api/v3/user",
+	} {
+		asked := ""
+		g := client(t, host, func(o *forge.GitHubOptions) {
+			o.Wait = time.Millisecond
+			o.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+				asked = r.URL.String()
+				return nil, errors.New("nobody there")
+			})
+		})
+		if _, err := g.Self(t.Context()); err == nil || asked != want {
+			t.Errorf("%s: asked %s, %v", host, asked, err)
+		}
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func pass(d time.Duration) { <-time.After(d) }
 

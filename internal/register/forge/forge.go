@@ -56,6 +56,7 @@ var (
 	ErrMoved       = errors.New("the request has a new head")
 	ErrTooMuch     = errors.New("more than is read of one request")
 	ErrInvalid     = errors.New("this cannot be proposed")
+	ErrClock       = errors.New("the clock of this machine is wrong")
 )
 
 // An Opener opens requests.

@@ -93,6 +93,24 @@ func NewGitHub(o GitHubOptions) (*GitHub, error) {
 	}, nil
 }
 
+// ParseURL takes the web address of a repository apart, at github.com or at a
+// GitHub Enterprise server: the host as GitHubOptions.Host wants it, and
+// owner/name. No error repeats the address, which may hold credentials.
+func ParseURL(address string) (host, repository string, err error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return "", "", errors.New("forge: the repository is no web address")
+	}
+	repository = strings.TrimSuffix(strings.Trim(u.Path, "/"), ".git")
+	if !repositoryName.MatchString(repository) {
+		return "", "", fmt.Errorf("forge: the repository's address must end in /OWNER/NAME, and not in %q", printable(u.Path, 100))
+	}
+	if u.Scheme == "https" && strings.EqualFold(u.Host, "github.com") {
+		return "", repository, nil
+	}
+	return u.Scheme + "://" + u.Host, repository, nil
+}
+
 // newClient makes a client of go-github whose transport is bounded.
 func newClient(host string, token TokenSource, next http.RoundTripper) (*github.Client, error) {
 	base, err := apiURL(host)
@@ -133,6 +151,10 @@ func apiURL(host string) (*url.URL, error) {
 	}
 	if u.Scheme == "http" && !loopback(u.Hostname()) {
 		return nil, errors.New("forge: a token is not sent over plain http; use https")
+	}
+	if strings.HasSuffix(u.Host, ".ghe.com") && !strings.HasPrefix(u.Host, "api.") { // Enterprise Cloud with data residency
+		u.Host, u.Path = "api."+u.Host, "/"
+		return u, nil
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/")
 	if !strings.HasSuffix(u.Path, "/api/v3") {

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/go-github/v60/github"
@@ -23,16 +24,22 @@ import (
 type AppOptions struct {
 	ID           int64
 	Installation int64
-	Key          []byte            // the App's private key, PEM
-	Host         string            // as in GitHubOptions
-	Transport    http.RoundTripper // as in GitHubOptions
-	Wait         time.Duration     // as in GitHubOptions
+	Key          []byte // the App's private key, PEM
+
+	// Reads, if set, is the one repository, owner/name, whose contents a token
+	// may read; then it may do nothing else, whatever the App may do.
+	Reads string
+
+	Host      string            // as in GitHubOptions
+	Transport http.RoundTripper // as in GitHubOptions
+	Wait      time.Duration     // as in GitHubOptions
 }
 
 const (
 	tokenMargin = 5 * time.Minute // before its end a token is replaced
 	jwtLife     = 9 * time.Minute // GitHub takes ten at most
 	jwtEarly    = time.Minute     // for a clock that is ahead of GitHub's
+	clockOff    = time.Minute     // from when on a refusal is put down to the clock
 )
 
 // An App signs in as an installation of a GitHub App. Its key signs a ticket,
@@ -40,7 +47,8 @@ const (
 // All three stay in memory.
 type App struct {
 	installation int64
-	forge        *GitHub // speaks as the App itself, for tokens and nothing else
+	scope        *github.InstallationTokenOptions // nil: all that the App may do
+	forge        *GitHub                          // speaks as the App itself, for tokens and nothing else
 	turn         chan struct{}
 	token        string    // guarded by turn
 	ends         time.Time // guarded by turn
@@ -63,6 +71,16 @@ func NewApp(o AppOptions) (*App, error) {
 	}
 	a := &App{installation: o.Installation, forge: g, turn: make(chan struct{}, 1)}
 	a.turn <- struct{}{}
+	if o.Reads != "" {
+		_, name, _ := strings.Cut(o.Reads, "/")
+		if !repositoryName.MatchString(o.Reads) {
+			return nil, fmt.Errorf("forge: %q is not a repository: write owner/name", printable(o.Reads, 100))
+		}
+		a.scope = &github.InstallationTokenOptions{
+			Repositories: []string{name},
+			Permissions:  &github.InstallationPermissions{Contents: github.String("read")},
+		}
+	}
 	return a, nil
 }
 
@@ -110,19 +128,54 @@ func (a *App) Token(ctx context.Context) (string, error) {
 		return a.token, nil
 	}
 	var got *github.InstallationToken
+	var answer *github.Response
 	// A second token for one question does no harm.
 	err := a.forge.read(ctx, "signing in as an App", func(ctx context.Context) (resp *github.Response, err error) {
-		got, resp, err = a.forge.client.Apps.CreateInstallationToken(ctx, a.installation, nil)
-		return resp, err
+		got, answer, err = a.forge.client.Apps.CreateInstallationToken(ctx, a.installation, a.scope)
+		return answer, err
 	})
 	if err != nil {
-		return "", err
+		return "", blameClock(err, answer, time.Now())
 	}
 	if got.GetToken() == "" || !time.Now().Before(got.GetExpiresAt().Time) {
 		return "", fmt.Errorf("forge: signing in as an App: %w: no token that holds", ErrIncomplete)
 	}
 	a.token, a.ends = got.GetToken(), got.GetExpiresAt().Time
 	return a.token, nil
+}
+
+// Forget has the next call of Token ask for a new one, as the forge may end a
+// token before its time. It reports whether there was one to forget.
+func (a *App) Forget(ctx context.Context) bool {
+	select {
+	case <-a.turn:
+	case <-ctx.Done():
+		return false
+	}
+	defer func() { a.turn <- struct{}{} }()
+	had := a.token != ""
+	a.token = ""
+	return had
+}
+
+// blameClock says so where a ticket was refused and this machine's clock
+// differs from the forge's: a ticket holds from one time to another.
+func blameClock(err error, answer *github.Response, now time.Time) error {
+	if !errors.Is(err, ErrRefused) || answer == nil || answer.Response == nil {
+		return err
+	}
+	at, wrong := http.ParseTime(answer.Header.Get("Date"))
+	if wrong != nil {
+		return err
+	}
+	off, way := now.Sub(at).Round(time.Second), "ahead of"
+	if off < 0 {
+		off, way = -off, "behind"
+	}
+	if off < clockOff {
+		return err
+	}
+	return fmt.Errorf("%w: %s %s the forge's; have it set by NTP: %w", ErrClock, off, way, err)
 }
 
 // Account is the account that comments of the App are written by.

@@ -75,6 +75,12 @@ func TestAgainstGitHubsDescription(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	reader, err := forge.NewApp(forge.AppOptions{ID: 7, Installation: 77, Key: pem.EncodeToMemory(&pem.Block{
+		Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key),
+	}), Host: server.URL, Transport: lies, Reads: repository})
+	must("an App that reads", err)
+	_, err = reader.Token(ctx)
+	must("a token to read with", err)
 	who, err := app.Account(ctx)
 	must("the App's account", err)
 	person := client(t, server.URL, at)

@@ -12,6 +12,7 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -57,6 +58,7 @@ type session struct {
 	user User
 	app  int64 // 0 for a person
 	ends time.Time
+	may  map[string]string // what an App's token may do, as GitHub names it
 }
 
 type team struct {
@@ -122,6 +124,25 @@ func (h *Hub) AddApp(id, installation int64, slug string, key *rsa.PublicKey) Us
 	h.users[u.Login] = u
 	h.apps[id] = app{installation, slug, key, u}
 	return u
+}
+
+// May is what a token of an App may do now, as GitHub names it; nil if the
+// token is none, or no longer one.
+func (h *Hub) May(token string) map[string]string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.tokens[token]
+	if !h.now().Before(s.ends) {
+		return nil
+	}
+	return s.may
+}
+
+// EndTokens ends the tokens of all Apps before their time.
+func (h *Hub) EndTokens() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	maps.DeleteFunc(h.tokens, func(_ string, s session) bool { return s.app != 0 })
 }
 
 // Fail makes calls fail from now on.

@@ -285,10 +285,24 @@ func (h *Hub) accountRoutes() {
 			fail(w, http.StatusNotFound, "Integration not found")
 			return
 		}
+		var in struct {
+			Repositories []string
+			Permissions  map[string]string
+		}
+		if r.ContentLength != 0 && !read(w, r, &in) {
+			return
+		}
+		if in.Permissions == nil { // all that the App may do
+			in.Permissions = map[string]string{"checks": "write", "contents": "read", "pull_requests": "write"}
+		}
+		if len(in.Repositories) > 0 && !slices.Equal(in.Repositories, []string{h.name}) {
+			fail(w, http.StatusUnprocessableEntity, "There is at least one repository that does not exist or is not accessible to the parent installation.")
+			return
+		}
 		token, ends := fmt.Sprintf("ghs_%d", h.id()), h.now().Add(time.Hour).UTC().Truncate(time.Second)
-		h.tokens[token] = session{user: h.apps[id].user, app: id, ends: ends}
+		h.tokens[token] = session{user: h.apps[id].user, app: id, ends: ends, may: in.Permissions}
 		answer(w, http.StatusCreated, map[string]any{"token": token, "expires_at": ends.Format(time.RFC3339),
-			"permissions": map[string]any{"checks": "write", "contents": "read", "pull_requests": "write"}, "repository_selection": "selected"})
+			"permissions": in.Permissions, "repository_selection": "selected"})
 	})
 }
 
