@@ -29,9 +29,11 @@ import (
 // While a file under campus/ cannot be read, the rules that need it would
 // accuse everybody else's files; registrations that fail them are left out
 // without a word then, and the one problem that matters is reported.
+//
+// Whoever builds again and again keeps the Register instead; see NewRegister.
 func Build(files []*registration.File, o Options) (*Snapshot, []registration.Problem) {
-	b := build(files, o, o.Incumbents.holding)
-	return b.s, b.problems
+	r := NewRegister(files, o)
+	return r.Snapshot(), r.Problems()
 }
 
 // A seat is who held an address before.
@@ -45,51 +47,30 @@ func (s *Snapshot) holding(addr netip.Addr) (seat, bool) {
 	return seat{e.Registration.Path, e.Registration.Department}, true
 }
 
-// A builder is one run of build. The plan: campus data, then what each
-// registration breaks by itself, then who gets an address claimed twice, and
-// at last the table of those who broke nothing.
+// A builder is one run of build or of With. The plan: campus data, then what
+// each registration breaks by itself, then who gets an address claimed twice,
+// and at last the table of those who broke nothing.
 type builder struct {
 	o        Options
-	holding  func(netip.Addr) (seat, bool)
 	s        *Snapshot
-	problems []registration.Problem
+	problems []registration.Problem // not attributed to a file yet
 
 	campusBroken bool              // a campus file could not be read
 	nearest      map[string]string // unknown department → hint, computed once each
 }
 
-// build is Build, with a notion of its own of who held an address before.
-func build(files []*registration.File, o Options, holding func(netip.Addr) (seat, bool)) *builder {
-	b := &builder{
-		o:       o,
-		holding: holding,
-		s: &Snapshot{
-			commit:      o.Commit,
-			hosts:       new(bart.Table[Entry]),
-			campus:      new(bart.Table[netip.Prefix]),
-			networks:    new(bart.Table[*Holding]),
-			departments: make(map[string]defined),
-		},
-		nearest: make(map[string]string),
-	}
-	files = sortedFiles(files)
-	var claimants []*claimant
+// campus takes what the files under campus/ say, and returns what is wrong
+// between them, by file.
+func (b *builder) campus(files []*registration.File) map[string][]registration.Problem {
+	b.s.campus = new(bart.Table[netip.Prefix])
+	b.s.networks = new(bart.Table[*Holding])
+	b.s.departments = make(map[string]defined)
 	for _, f := range files {
-		b.problems = append(b.problems, f.Problems...)
 		switch {
 		case hasError(f.Problems):
 			b.campusBroken = b.campusBroken || isCampus(f.Path)
 		case f.Campus != nil:
 			b.addCampus(f.Campus, f.Path)
-		case f.Block != nil:
-			block := *f.Block
-			block.Path = f.Path
-			block.Prefix = unmapPrefix(block.Prefix)
-			if block.Prefix.IsValid() {
-				b.s.register = append(b.s.register, block)
-			}
-		case f.Registration != nil:
-			claimants = append(claimants, &claimant{path: f.Path, r: f.Registration, valid: true})
 		}
 	}
 	for _, f := range files {
@@ -97,24 +78,18 @@ func build(files []*registration.File, o Options, holding func(netip.Addr) (seat
 			b.addNetworks(f.Campus, f.Path)
 		}
 	}
-	slices.SortFunc(b.s.register, compareBlocks)
-	b.s.blocks = newBlockTable(b.s.register)
+	found := make(map[string][]registration.Problem)
+	for _, p := range b.told() {
+		found[p.File] = append(found[p.File], p)
+	}
+	return found
+}
 
-	for _, c := range claimants {
-		c.valid = b.check(c)
-	}
-	b.settle(claimants)
-	for _, c := range claimants {
-		if !c.valid {
-			continue
-		}
-		for i := range c.r.Hosts {
-			h := &c.r.Hosts[i]
-			b.s.hosts.Insert(single(h.IP), Entry{Registration: c.r, Host: h})
-		}
-	}
-	sortProblems(b.problems)
-	return b
+// told hands over what was reported since it was called last.
+func (b *builder) told() []registration.Problem {
+	problems := b.problems
+	b.problems = nil
+	return problems
 }
 
 // addCampus takes the prefixes and departments of one campus file.

@@ -42,7 +42,7 @@ const (
 // built, not what a client gets.
 func Diff(base, head *Snapshot) []Change {
 	var changes []Change
-	for ip, e := range head.entries() {
+	for ip, e := range head.changedBy(base) {
 		was, ok := base.Find(ip)
 		if !ok {
 			changes = append(changes, change(Added, ip, e))
@@ -52,7 +52,7 @@ func Diff(base, head *Snapshot) []Change {
 			changes = append(changes, c)
 		}
 	}
-	for ip, e := range base.entries() {
+	for ip, e := range base.changedBy(head) {
 		if _, ok := head.Find(ip); !ok {
 			changes = append(changes, change(Removed, ip, e))
 		}
@@ -75,10 +75,10 @@ type Removal struct {
 }
 
 // Removals are the addresses of was that is does not have, or has for another
-// department. Either may be nil.
+// department, in no order. Either may be nil.
 func Removals(was, is *Snapshot) []Removal {
 	var gone []Removal
-	for ip, e := range was.All() {
+	for ip, e := range was.changedBy(is) {
 		if r := (Removal{ip, e.Registration.Department}); !is.has(r) {
 			gone = append(gone, r)
 		}
@@ -94,6 +94,30 @@ func (s *Snapshot) StillRemoved(gone []Removal) []Removal {
 func (s *Snapshot) has(r Removal) bool {
 	e, ok := s.Find(r.IP)
 	return ok && e.Registration.Department == r.Department
+}
+
+// changedBy yields the entries of s that may differ in other: all of them,
+// unless one of the two was made of the other.
+func (s *Snapshot) changedBy(other *Snapshot) iter.Seq2[netip.Addr, Entry] {
+	var touched []netip.Addr
+	switch {
+	case s == nil || other == nil:
+		return s.entries()
+	case s.id == other.id:
+	case s.id == other.parent:
+		touched = other.touched
+	case s.parent == other.id:
+		touched = s.touched
+	default:
+		return s.entries()
+	}
+	return func(yield func(netip.Addr, Entry) bool) {
+		for _, ip := range touched {
+			if e, ok := s.Find(ip); ok && !yield(ip, e) {
+				return
+			}
+		}
+	}
 }
 
 // entries is All without the cost of its order.

@@ -29,25 +29,32 @@ import (
 // Files under campus/ and blocks/ need no speaker: who must review them is the
 // business of CODEOWNERS. An unknown author (the zero Author) is not judged.
 func Judge(base, head []*registration.File, author Author, now time.Time) []registration.Problem {
-	base, head = sortedFiles(base), sortedFiles(head)
-	holders := seats(base)
-	before := build(base, Options{Now: now}, func(netip.Addr) (seat, bool) { return seat{}, false })
-	problems := build(head, Options{Now: now, Incumbents: before.s}, func(ip netip.Addr) (seat, bool) {
-		h, ok := holders[ip]
-		return h, ok
-	}).problems
+	return NewRegister(base, Options{Now: now}).Judge(head, author)
+}
 
-	known := make(map[finding]bool, len(before.problems))
-	for _, p := range before.problems {
+// Judge is the function of that name, for a base that has been built; now is
+// when that was.
+func (before *Register) Judge(head []*registration.File, author Author) []registration.Problem {
+	touched := before.touched(sortedFiles(head))
+	changed := make(map[string]*registration.File, len(touched))
+	for path, t := range touched {
+		changed[path] = t.head
+	}
+	// Unlike a snapshot, the claims count what could not be built: it came first
+	// all the same.
+	o := Options{Now: before.o.Now, Incumbents: before.snapshot}
+	problems := before.with(changed, o, before.claimant).Problems()
+
+	known := make(map[finding]bool)
+	for _, p := range before.Problems() {
 		known[findingOf(p)] = true
 	}
-	touched := touchedFiles(base, head)
 	for i, p := range problems {
 		t, isTouched := touched[p.File]
 		raise := false
 		switch {
 		case p.Rule == registration.RuleIPBlocked:
-			raise = newlyClaimed(p, t.head, holders)
+			raise = newlyClaimed(p, t.head, before.claimant)
 		case p.Severity == registration.Warning && p.Rule != registration.RuleExpired:
 			// Advice of the parser's about one file stays advice.
 		case isTouched:
@@ -65,7 +72,7 @@ func Judge(base, head []*registration.File, author Author, now time.Time) []regi
 	}
 	if author.known() {
 		for _, t := range touched {
-			problems = append(problems, t.authority(before.s, author)...)
+			problems = append(problems, t.authority(before.snapshot, author)...)
 		}
 	}
 	sortProblems(problems)
@@ -83,55 +90,45 @@ type finding struct {
 
 func findingOf(p registration.Problem) finding { return finding{p.File, p.Line, p.Column, p.Rule} }
 
-// seats says who claimed each address in files. Unlike a snapshot it counts
-// claims that could not be built: they came first all the same.
-func seats(files []*registration.File) map[netip.Addr]seat {
-	m := make(map[netip.Addr]seat)
-	for _, f := range files {
-		if f.Registration == nil {
-			continue
-		}
-		for _, h := range f.Registration.Hosts {
-			if _, ok := m[h.IP]; !ok {
-				m[h.IP] = seat{f.Path, f.Registration.Department}
-			}
-		}
-	}
-	return m
-}
-
 // A touch is one file that differs; base or head is nil where it is not there.
 type touch struct {
 	path       string
 	base, head *registration.File
 }
 
-func touchedFiles(base, head []*registration.File) map[string]touch {
+// touched are the files that differ from head, which is in order of path.
+func (before *Register) touched(head []*registration.File) map[string]touch {
 	m := make(map[string]touch)
-	for _, f := range base {
-		m[f.Path] = touch{path: f.Path, base: f}
-	}
+	rest := before.files
 	for _, f := range head {
-		if was := m[f.Path].base; was != nil && (was == f || was.Sum == f.Sum && reflect.DeepEqual(was, f)) {
-			delete(m, f.Path)
-			continue
+		for len(rest) > 0 && rest[0].file.Path < f.Path {
+			m[rest[0].file.Path] = touch{path: rest[0].file.Path, base: rest[0].file}
+			rest = rest[1:]
 		}
-		t := m[f.Path]
-		t.path, t.head = f.Path, f
+		t := touch{path: f.Path, head: f}
+		if len(rest) > 0 && rest[0].file.Path == f.Path {
+			t.base, rest = rest[0].file, rest[1:]
+			if t.base == f || t.base.Sum == f.Sum && reflect.DeepEqual(t.base, f) {
+				continue
+			}
+		}
 		m[f.Path] = t
+	}
+	for _, j := range rest {
+		m[j.file.Path] = touch{path: j.file.Path, base: j.file}
 	}
 	return m
 }
 
 // newlyClaimed reports whether the host at p's place is one that its
 // department had not registered before.
-func newlyClaimed(p registration.Problem, f *registration.File, holders map[netip.Addr]seat) bool {
+func newlyClaimed(p registration.Problem, f *registration.File, holder func(netip.Addr) (seat, bool)) bool {
 	if f == nil || f.Registration == nil {
 		return false
 	}
 	for _, h := range f.Registration.Hosts {
 		if int(h.At.Line) == p.Line && int(h.At.Column) == p.Column {
-			held, ok := holders[h.IP]
+			held, ok := holder(h.IP)
 			return !ok || held.department != f.Registration.Department
 		}
 	}

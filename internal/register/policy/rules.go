@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"example.edu/gatepost/internal/register/registration"
 )
@@ -24,13 +25,13 @@ import (
 //	accept              every condition is accepted
 //	expired             today is not after the last day (warning)
 //	expiry-too-far      the last day is at most two years ahead (built all the same)
-func (b *builder) check(c *claimant) bool {
+func (b *builder) check(c *judged) bool {
 	valid := true
 	fail := func(at registration.Pos, rule registration.Rule, message, hint string) {
 		valid = false
-		b.report(c.path, at, rule, registration.Error, message, hint)
+		b.report(c.file.Path, at, rule, registration.Error, message, hint)
 	}
-	r := c.r
+	r := c.file.Registration
 
 	d := b.s.departments[r.Department].Department
 	switch {
@@ -59,7 +60,7 @@ func (b *builder) check(c *claimant) bool {
 
 // checkAddress applies the rules about one address. The first one broken is
 // the one to mend, so it is the only one told; ip-blocked aside.
-func (b *builder) checkAddress(c *claimant, h *registration.Host, fail func(registration.Pos, registration.Rule, string, string)) bool {
+func (b *builder) checkAddress(c *judged, h *registration.Host, fail func(registration.Pos, registration.Rule, string, string)) bool {
 	if why := badAddress(h.IP); why != "" {
 		fail(h.At, registration.RuleBadIP, fmt.Sprintf("%s %s", h.IP, why), "write one ordinary IPv4 or IPv6 address")
 		return false
@@ -70,7 +71,7 @@ func (b *builder) checkAddress(c *claimant, h *registration.Host, fail func(regi
 	network, held := b.s.networks.Lookup(h.IP)
 	switch {
 	case b.campusBroken:
-		return campus && held && network.Department == c.r.Department && isStatic(network.Use)
+		return campus && held && network.Department == c.file.Registration.Department && isStatic(network.Use)
 	case space.IsValid() && (!campus || prefix.Bits() < space.Bits()):
 		fail(h.At, registration.RuleBadIP, fmt.Sprintf("%s is %s", h.IP, what),
 			"register the address that the relay sees, after any address translation")
@@ -84,9 +85,9 @@ func (b *builder) checkAddress(c *claimant, h *registration.Host, fail func(regi
 		fail(h.At, registration.RuleIPPool,
 			fmt.Sprintf("%s is in %s, a pool (%s) whose addresses change hands; see %s", h.IP, network.Prefix, network.Use, place(network.File, network.At)),
 			"give the machine a static address and register that")
-	case network.Department != c.r.Department:
+	case network.Department != c.file.Registration.Department:
 		fail(h.At, registration.RuleIPNotOwned,
-			fmt.Sprintf("%s is in %s, which %s holds and %s does not; see %s", h.IP, network.Prefix, network.Department, c.r.Department, place(network.File, network.At)),
+			fmt.Sprintf("%s is in %s, which %s holds and %s does not; see %s", h.IP, network.Prefix, network.Department, c.file.Registration.Department, place(network.File, network.At)),
 			fmt.Sprintf("check the address; if it is right, %s registers it, or the network team corrects the holder", network.Department))
 	default:
 		return true
@@ -94,7 +95,7 @@ func (b *builder) checkAddress(c *claimant, h *registration.Host, fail func(regi
 	return false
 }
 
-func (b *builder) checkBlock(c *claimant, h *registration.Host) {
+func (b *builder) checkBlock(c *judged, h *registration.Host) {
 	if b.o.Now.IsZero() {
 		return
 	}
@@ -103,7 +104,7 @@ func (b *builder) checkBlock(c *claimant, h *registration.Host) {
 		if !block.Until.IsZero() {
 			until = "until " + block.Until.UTC().Format("2006-01-02 15:04 UTC")
 		}
-		b.report(c.path, h.At, registration.RuleIPBlocked, registration.Warning,
+		b.report(c.file.Path, h.At, registration.RuleIPBlocked, registration.Warning,
 			fmt.Sprintf("%s is blocked (%s) by %s %s", h.IP, block.Reason, place(block.Path, block.At), until),
 			"write to the postmaster; while the block stands the machine cannot send")
 	}
@@ -141,19 +142,51 @@ func checkAccept(r *registration.Registration, fail func(registration.Pos, regis
 	}
 }
 
-func (b *builder) checkExpiry(c *claimant) {
-	now := b.o.Now.UTC()
-	switch latest := now.AddDate(MaxAhead, 0, 0); {
-	case now.IsZero():
-	case !now.Before(c.r.Expires):
-		b.report(c.path, c.r.At.Expires, registration.RuleExpired, registration.Warning,
-			fmt.Sprintf("%s was the last day of this registration", lastDay(c.r.Expires)),
-			"if the machines are still in use, set expires to a later day, at most "+latest.Format("2006-01-02"))
-	case lastDay(c.r.Expires) > latest.Format("2006-01-02"):
-		b.report(c.path, c.r.At.Expires, registration.RuleExpiryTooFar, registration.Error,
-			fmt.Sprintf("%s is more than %d years ahead", lastDay(c.r.Expires), MaxAhead),
-			"set expires to "+latest.Format("2006-01-02")+" or earlier, and renew it then")
+func (b *builder) checkExpiry(c *judged) {
+	r, latest := c.file.Registration, b.o.Now.UTC().AddDate(MaxAhead, 0, 0).Format(time.DateOnly)
+	c.term = b.term(r)
+	switch c.term.word {
+	case expired:
+		b.report(c.file.Path, r.At.Expires, registration.RuleExpired, registration.Warning,
+			fmt.Sprintf("%s was the last day of this registration", lastDay(r.Expires)),
+			"if the machines are still in use, set expires to a later day, at most "+latest)
+	case tooFar:
+		b.report(c.file.Path, r.At.Expires, registration.RuleExpiryTooFar, registration.Error,
+			fmt.Sprintf("%s is more than %d years ahead", lastDay(r.Expires), MaxAhead),
+			"set expires to "+latest+" or earlier, and renew it then")
 	}
+}
+
+// A term is what there is to say of a registration's last day, and on which
+// day it was said where the words depend on that.
+type term struct {
+	word termWord
+	day  int32 // since 1970
+}
+
+type termWord uint8
+
+const (
+	inTerm termWord = iota
+	expired
+	tooFar
+)
+
+// term judges the last day. It is cheap: With asks it of every registration.
+func (b *builder) term(r *registration.Registration) term {
+	now := b.o.Now.UTC()
+	if now.IsZero() {
+		return term{}
+	}
+	const aDay = 24 * time.Hour
+	today := int32(now.Unix() / int64(aDay/time.Second))
+	switch latest := now.AddDate(MaxAhead, 0, 0).Truncate(aDay); {
+	case !now.Before(r.Expires):
+		return term{expired, today}
+	case !r.Expires.Before(latest.Add(2 * aDay)): // Expires is the midnight after the last day
+		return term{tooFar, today}
+	}
+	return term{}
 }
 
 // badAddress says what keeps ip from ever being registered, or "".

@@ -86,6 +86,12 @@ type Snapshot struct {
 	blocks      *bart.Table[*blockNode] // register and local together
 	register    []registration.Block    // the register's blocks, by prefix and path
 	local       []registration.Block    // break-glass blocks
+
+	// Where the hosts were made of another snapshot's: its id, and all the
+	// addresses that may differ. Blocks are no part of it.
+	id      *byte
+	parent  *byte
+	touched []netip.Addr
 }
 
 // Lookup says how addr stands at now. It takes no lock and allocates nothing.
