@@ -16,6 +16,7 @@ require (
 	github.com/rogpeppe/go-internal v1.16.0 // testscript: the command line is tested as it is typed
 	github.com/spf13/cobra v1.10.2 // commands, help and shell completion
 	github.com/spf13/pflag v1.0.10 // the flags of cobra, for enumerations of our own
+	go.yaml.in/yaml/v3 v3.0.5 // reads workflows, for the test that judges them
 	golang.org/x/net v0.59.0 // idna: the DNS form of international domains; netutil: a bound on connections
 	golang.org/x/sync v0.23.0 // goroutine groups that end together
 	golang.org/x/sys v0.48.0 // system calls that the standard library lacks
@@ -77,7 +78,6 @@ require (
 	github.com/skeema/knownhosts v1.3.1 // indirect
 	github.com/xanzy/ssh-agent v0.3.3 // indirect
 	github.com/xhit/go-str2duration/v2 v2.1.0 // indirect
-	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/exp v0.0.0-20260410095643-746e56fc9e2f // indirect
 	golang.org/x/exp/typeparams v0.0.0-20231108232855-2478ac86f678 // indirect

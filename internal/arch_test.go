@@ -50,12 +50,13 @@ var rooms = map[string][]string{
 	"internal/relay/smtpd":   {"internal/mail", "internal/register/policy", "internal/register/registration"}, // registration: the values inside a Verdict
 
 	// Faces and wiring.
-	"internal/status": {"internal/register/registration"}, // Problem
-	"internal/daemon": {"*"},
-	"internal/cli":    {"*"},
-	"internal/demo":   {"*"},
-	"cmd/gatepostd":   {"internal/daemon"},
-	"cmd/gatepost":    {"internal/cli"},
+	"internal/status":       {"internal/register/registration"}, // Problem
+	"internal/daemon":       {"*"},
+	"internal/cli":          {"*"},
+	"internal/cli/scaffold": nil, // the files of a repository at a forge
+	"internal/demo":         {"*"},
+	"cmd/gatepostd":         {"internal/daemon"},
+	"cmd/gatepost":          {"internal/cli"},
 }
 
 // loops are the run loops: they meet in daemon, never one another.
@@ -76,6 +77,7 @@ var outside = map[string][]string{
 	"github.com/fsnotify/fsnotify":                            {"internal/watch"},
 	"github.com/spf13/cobra":                                  {"internal/cli"},
 	"github.com/rogpeppe/go-internal":                         {},
+	"go.yaml.in/yaml/":                                        {},
 	"github.com/miekg/dns":                                    {"internal/register/evidence"},
 	"github.com/openrdap/rdap":                                {"internal/register/evidence"},
 	"github.com/prometheus/client_golang/prometheus/promhttp": {"internal/status"},
