@@ -251,7 +251,7 @@ func (m *Mirror) Fetch(ctx context.Context) (Hash, error) {
 	if m.damaged.Load() || countPacks(m.dir) > m.packs {
 		return m.renew(ctx)
 	}
-	h, news, err := m.remote.fetch(ctx, m.dir, m.branch)
+	h, news, err := m.fetch(ctx, m.dir)
 	if news {
 		m.stale.Store(true)
 	}
@@ -261,6 +261,11 @@ func (m *Mirror) Fetch(ctx context.Context) (Hash, error) {
 		return m.renew(ctx)
 	}
 	return h, err
+}
+
+// fetch brings the branch into the clone at dir.
+func (m *Mirror) fetch(ctx context.Context, dir string) (Hash, bool, error) {
+	return m.remote.fetch(ctx, dir, plumbing.NewBranchReferenceName(m.branch), refIncoming)
 }
 
 // look reads the branch of a repository that is opened in place.
@@ -302,7 +307,7 @@ func (m *Mirror) renew(ctx context.Context) (Hash, error) {
 	if err != nil {
 		return fail(err)
 	}
-	h, _, err := m.remote.fetch(ctx, beside, m.branch)
+	h, _, err := m.fetch(ctx, beside)
 	if err != nil {
 		return Hash{}, err
 	}
@@ -315,7 +320,7 @@ func (m *Mirror) renew(ctx context.Context) (Hash, error) {
 			// The branch has left the kept commit, and only the present clone
 			// has it. Many packs are the smaller evil; ask again much later.
 			m.packs = countPacks(m.dir) + m.maxPacks
-			h, _, err := m.remote.fetch(ctx, m.dir, m.branch)
+			h, _, err := m.fetch(ctx, m.dir)
 			m.stale.Store(true)
 			return h, err
 		}

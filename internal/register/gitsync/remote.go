@@ -79,10 +79,10 @@ func loopback(host string) bool {
 
 func (r *remote) close() { r.http.CloseIdleConnections() }
 
-// fetch brings the head of a branch and all of its history into the bare
-// repository at dir and points refIncoming at it. It reports whether the
-// repository was changed.
-func (r *remote) fetch(ctx context.Context, dir, branch string) (head Hash, news bool, err error) {
+// fetch brings the commit that a reference of the remote names, and all of its
+// history, into the bare repository at dir, and points the reference as at it,
+// unless that is "". It reports whether commits were added.
+func (r *remote) fetch(ctx context.Context, dir string, from, as plumbing.ReferenceName) (head Hash, news bool, err error) {
 	secrets := []string{r.password}
 	defer func() {
 		if p := recover(); p != nil { // go-git on a damaged clone
@@ -117,9 +117,9 @@ func (r *remote) fetch(ctx context.Context, dir, branch string) (head Hash, news
 	if err != nil {
 		return Hash{}, false, err
 	}
-	want, ok := refs.References[plumbing.NewBranchReferenceName(branch).String()]
+	want, ok := refs.References[from.String()]
 	if !ok {
-		return Hash{}, false, fmt.Errorf("%w: %s", ErrBranchGone, branch)
+		return Hash{}, false, fmt.Errorf("%w: %s", ErrBranchGone, from.Short())
 	}
 	if _, err := g.CommitObject(want); errors.Is(err, plumbing.ErrObjectNotFound) {
 		if err := r.download(ctx, session, dir, g, refs, want); err != nil {
@@ -129,8 +129,11 @@ func (r *remote) fetch(ctx context.Context, dir, branch string) (head Hash, news
 	} else if err != nil {
 		return Hash{}, false, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	if old, err := g.Storer.Reference(refIncoming); err != nil || old.Hash() != want {
-		if err := g.Storer.SetReference(plumbing.NewHashReference(refIncoming, want)); err != nil {
+	if as == "" {
+		return Hash(want), news, nil
+	}
+	if old, err := g.Storer.Reference(as); err != nil || old.Hash() != want {
+		if err := g.Storer.SetReference(plumbing.NewHashReference(as, want)); err != nil {
 			return Hash{}, news, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 	}

@@ -121,8 +121,12 @@ func (w *walk) add(p string, e object.TreeEntry) error {
 	return nil
 }
 
-// tooDeep is what is odd about a folder that is not entered.
-const tooDeep = "it is a folder inside too many others"
+// What is odd about a folder that is not entered, and about a path that a
+// malformed tree holds more than once.
+const (
+	tooDeep = "it is a folder inside too many others"
+	twice   = "the name stands twice in its folder"
+)
 
 // unusable settles how an entry with an odd name is shown.
 func unusable(e Entry) Entry {
@@ -168,7 +172,7 @@ func settle(list []Entry) []Entry {
 	for i := 1; i < len(list); i++ {
 		if list[i].Path == list[i-1].Path {
 			for j := i - 1; j <= i; j++ {
-				list[j].Odd, list[j].Unusable = "the name stands twice in its folder", true
+				list[j].Odd, list[j].Unusable = twice, true
 			}
 		}
 	}
