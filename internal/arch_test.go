@@ -40,14 +40,16 @@ var rooms = map[string][]string{
 	"internal/register/forge/forgetest": nil,                                                    // for tests: a stand-in for GitHub
 	"internal/register/confirm":         {"internal/register/registration", "internal/register/policy", "internal/mail"},
 	"internal/register/evidence":        {"internal/register/registration"}, // Network only
+	"internal/register/proof":           {"internal/durable"},
 
-	// The relay's line: spool ← dsn ← queue. Of the register it sees policy only.
-	"internal/relay/spool":   {"internal/mail", "internal/durable"},
-	"internal/relay/dsn":     {"internal/mail", "internal/relay/spool"},
-	"internal/relay/queue":   {"internal/mail", "internal/relay/spool", "internal/relay/dsn"},
-	"internal/relay/deliver": {"internal/mail", "internal/relay/spool"},
-	"internal/relay/limits":  {"internal/register/policy", "internal/register/registration"},
-	"internal/relay/smtpd":   {"internal/mail", "internal/register/policy", "internal/register/registration"}, // registration: the values inside a Verdict
+	// The relay's line: spool ← dsn ← queue. Of the register it sees policy and proof only.
+	"internal/relay/spool":    {"internal/mail", "internal/durable"},
+	"internal/relay/dsn":      {"internal/mail", "internal/relay/spool"},
+	"internal/relay/queue":    {"internal/mail", "internal/relay/spool", "internal/relay/dsn"},
+	"internal/relay/deliver":  {"internal/mail", "internal/relay/spool"},
+	"internal/relay/limits":   {"internal/register/policy", "internal/register/registration"},
+	"internal/relay/activity": {"internal/durable"},
+	"internal/relay/smtpd":    {"internal/mail", "internal/register/policy", "internal/register/proof", "internal/register/registration"}, // registration: the values inside a Verdict
 
 	// Faces and wiring.
 	"internal/status":       {"internal/register/registration"}, // Problem
