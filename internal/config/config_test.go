@@ -148,7 +148,10 @@ func TestRefused(t *testing.T) {
 		"token in clear text":       {strings.Replace(minimal, "https://", "http://", 1) + `register: tokenFile: "/t"`, "in clear text"},
 		"ssh":                       {strings.Replace(minimal, "https://", "ssh://", 1), "neither an http or https URL"},
 		"app and token":             {minimal + `register: {tokenFile: "/t", app: {id: 1, installation: 2, keyFile: "/k"}}`, "both tokenFile and app"},
-		"app":                       {minimal + `register: app: {id: 1, installation: 2, keyFile: "/k"}`, "register.app is not supported yet"},
+		"app without a key":         {minimal + `register: app: {id: 1, installation: 2}`, "keyFile is missing in register.app"},
+		"app without a forge":       {strings.Replace(minimal, "https://github.com", "", 1) + `register: app: {id: 1, installation: 2, keyFile: "/k"}`, "register.repository is not there"},
+		"app without an owner":      {strings.Replace(minimal, "umich/", "", 1) + `register: app: {id: 1, installation: 2, keyFile: "/k"}`, "register.repository is not there"},
+		"app in clear text":         {strings.Replace(minimal, "https://", "http://", 1) + `register: app: {id: 1, installation: 2, keyFile: "/k"}`, "in clear text"},
 		"webhook":                   {minimal + `register: webhook: {listen: ":1", secretFile: "/k"}`, "register.webhook is not supported yet"},
 		"verify":                    {minimal + `register: verify: {}`, "register.verify is not supported yet"},
 		"verify github":             {minimal + `register: verify: github: {}`, "postmasters is missing in register.verify.github"},
@@ -248,6 +251,7 @@ func TestLive(t *testing.T) {
 	}{
 		"nothing":      {new: load("")},
 		"token":        {new: load(`register: tokenFile: "/t"`), applied: []string{"register.tokenFile"}},
+		"app":          {new: load(`register: app: {id: 1, installation: 2, keyFile: "/k"}`), applied: []string{"register.app"}},
 		"both":         {new: load(`register: {tokenFile: "/t", poll: "10s"}, queue: retry: ["1m"]`), applied: []string{"register.tokenFile"}, restart: []string{"register.poll", "queue.retry"}},
 		"tls given up": {new: &Relay{}, restart: nil},
 	} {

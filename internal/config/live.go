@@ -31,7 +31,7 @@ func fields() []field {
 		{"register.branch", false, func(r *Relay) any { return r.Register.Branch }},
 		{"register.poll", false, func(r *Relay) any { return r.Register.Poll }},
 		{"register.tokenFile", true, func(r *Relay) any { return r.Register.TokenFile }},
-		{"register.app", false, func(r *Relay) any { return r.Register.App }},
+		{"register.app", true, func(r *Relay) any { return r.Register.App }},
 		{"register.webhook", false, func(r *Relay) any { return r.Register.Webhook }},
 		{"register.verify", false, func(r *Relay) any { return r.Register.Verify }},
 		{"register.maxRemovals", false, func(r *Relay) any { return r.Register.MaxRemovals }},

@@ -138,10 +138,15 @@ func (d *document) register(raw *rawRelay) Register {
 		d.wrong("register.branch", fmt.Sprintf("register.branch: %q is no name of a branch", g.Branch))
 	}
 	if g.TokenFile != "" && g.App != nil {
-		d.wrong("register.tokenFile", "register has both tokenFile and app")
+		d.reject("register.tokenFile", "register has both tokenFile and app",
+			"keep one: app for a GitHub App, tokenFile for a token that somebody made by hand")
 	}
 	if g.App != nil {
 		d.absolute("register.app.keyFile", g.App.KeyFile)
+		if u, err := url.Parse(g.Repository); g.Repository != "" && (err != nil || u.Host == "" || strings.Count(strings.Trim(u.Path, "/"), "/") != 1) {
+			d.reject("register.app", "register.app reads from GitHub, and register.repository is not there",
+				"write the repository as https://github.com/OWNER/NAME, or with the host of your GitHub Enterprise server; a repository elsewhere needs no app")
+		}
 	}
 	if g.Webhook != nil {
 		d.listenAddr("register.webhook.listen", g.Webhook.Listen)
@@ -160,7 +165,6 @@ func (d *document) register(raw *rawRelay) Register {
 // one relies on it. A row goes when its feature comes.
 func (d *document) unsupported() {
 	for _, row := range []struct{ path, instead string }{
-		{"register.app", "use tokenFile for now"},
 		{"register.webhook", "take it out; register.poll finds new commits by itself"},
 		{"register.verify", "take it out; until then, protect the branch on the forge"},
 	} {

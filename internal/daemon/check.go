@@ -22,8 +22,8 @@ func Check(path string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	code := 0
-	for _, w := range c.Warnings {
-		fmt.Fprintf(stderr, "%s (warning)\n  hint: %s\n", w, w.Hint)
+	for _, w := range warnings(c) {
+		fmt.Fprintf(stderr, "%s (warning)\n  hint: %s\n", w.problem, w.hint)
 	}
 	if c.TLS.Enabled() {
 		if err := (&certificates{notAfter: newNotAfter(nil)}).load(c.TLS); err != nil {
@@ -31,9 +31,16 @@ func Check(path string, stdout, stderr io.Writer) int {
 			code = 1
 		}
 	}
+	const goesOn = "the relay would start, and go on with the register that it has"
 	if c.Register.TokenFile != "" {
 		if _, err := readToken(c.Register.TokenFile); err != nil {
-			fmt.Fprintf(stderr, "%v\n  hint: the relay would start, and go on with the register that it has\n", err)
+			fmt.Fprintf(stderr, "%v\n  hint: %s\n", err, goesOn)
+			code = 1
+		}
+	}
+	if c.Register.App != nil {
+		if _, err := new(app).current(c.Register); err != nil {
+			fmt.Fprintf(stderr, "%v\n  hint: %s; the key is the .pem file that GitHub gave out for the App\n", err, goesOn)
 			code = 1
 		}
 	}

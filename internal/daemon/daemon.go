@@ -18,7 +18,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -30,7 +29,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"example.edu/gatepost/internal/config"
-	"example.edu/gatepost/internal/durable"
 	"example.edu/gatepost/internal/register/confirm"
 	"example.edu/gatepost/internal/register/gitsync"
 	"example.edu/gatepost/internal/register/policy"
@@ -99,8 +97,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	r := &relay{log: o.Logger, started: time.Now(), conf: newSettings(o.ConfigFile, c), registry: prometheus.NewRegistry()}
 	r.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r.log.Info("starting", "event", "relay.start", "config", c, "version", Version())
-	for _, w := range c.Warnings {
-		r.log.Warn("the configuration has a problem", "event", "config.warning", "problem", w.String(), "hint", w.Hint)
+	for _, w := range warnings(c) {
+		r.log.Warn("the configuration has a problem", "event", "config.warning", "problem", w.problem, "hint", w.hint)
 	}
 	doors, err := r.prepare(ctx, c, o.Reserve, s)
 	switch {
@@ -243,7 +241,7 @@ func (r *relay) openRegister(ctx context.Context, c *config.Relay, s *steps) (er
 		Logger:     r.log,
 	})
 	r.register, err = reconcile.New(reconcile.Options{
-		Source:      r.source,
+		Source:      source{r.source, r.conf.app.forget},
 		Dir:         dir,
 		Live:        &r.live,
 		MaxRemovals: c.Register.MaxRemovals,
@@ -280,16 +278,4 @@ func (r *relay) newServer(c *config.Relay) (err error) {
 	}
 	r.server, err = smtpd.New(o)
 	return err
-}
-
-// tokenMax bounds a token file, in octets.
-const tokenMax = 16 << 10
-
-// readToken reads a token file: the token and nothing else.
-func readToken(path string) (string, error) {
-	data, err := durable.ReadFile(path, tokenMax)
-	if err != nil {
-		return "", fmt.Errorf("reading the token: %w", err)
-	}
-	return string(bytes.TrimSpace(data)), nil
 }

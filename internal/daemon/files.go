@@ -28,6 +28,7 @@ type settings struct {
 	file    string
 	current atomic.Pointer[config.Relay]
 	told    atomic.Pointer[status.Config] // how the file stood when it was read last
+	app     app
 }
 
 func newSettings(file string, c *config.Relay) *settings {
@@ -41,15 +42,6 @@ func newSettings(file string, c *config.Relay) *settings {
 }
 
 func (s *settings) report() status.Config { return *s.told.Load() }
-
-// token reads the forge's token anew for each fetch; "" without one.
-func (s *settings) token(context.Context) (string, error) {
-	path := s.current.Load().Register.TokenFile
-	if path == "" {
-		return "", nil
-	}
-	return readToken(path)
-}
 
 // certificates holds the certificate in force.
 type certificates struct {
@@ -164,7 +156,7 @@ func (r *relay) reload() {
 	applied, restart := config.Live(old, next)
 	if len(applied) > 0 {
 		effective := *old // what needs a restart stays as it is
-		effective.Register.TokenFile = next.Register.TokenFile
+		effective.Register.TokenFile, effective.Register.App = next.Register.TokenFile, next.Register.App
 		if r.certs != nil && next.TLS.Enabled() {
 			effective.TLS = next.TLS
 		}

@@ -32,6 +32,7 @@ import (
 
 	"example.edu/gatepost/internal/cli"
 	"example.edu/gatepost/internal/daemon"
+	"example.edu/gatepost/internal/register/forge/forgetest"
 	"example.edu/gatepost/internal/status"
 )
 
@@ -80,7 +81,9 @@ type world struct {
 	checkout   string // where a department works
 	remote     string // the bare repository behind git http-backend
 	gitAddr    string // host:port of the repository's host
+	repository string // its path there
 	gitToken   atomic.Pointer[string]
+	hub        *forgetest.Hub // nil: none; else it answers below /api/v3, and its tokens are wanted
 	stopGit    func()
 	hop        *hop
 	relay      string // host:port, port-25 behaviour
@@ -102,7 +105,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	needs(t, "git")
-	w := &world{t: t, dir: t.TempDir(), hop: newHop(t), log: &lockedBuffer{}}
+	w := &world{t: t, dir: t.TempDir(), hop: newHop(t), log: &lockedBuffer{}, repository: "/register.git"}
 	w.checkout = filepath.Join(w.dir, "checkout")
 	w.remote = filepath.Join(w.dir, "git", "register.git")
 	w.socket, w.state, w.config = filepath.Join(w.dir, "relay.sock"), filepath.Join(w.dir, "state"), filepath.Join(w.dir, "relay.cue")
@@ -148,11 +151,22 @@ func (w *world) hostGit() {
 	}
 	backend := &cgi.Handler{
 		Path:   path,
+		Root:   "/lab", // may stand before the repository
 		Args:   []string{"http-backend"},
 		Stderr: io.Discard, // it complains when the world ends under it
 		Env:    []string{"GIT_PROJECT_ROOT=" + filepath.Join(w.dir, "git"), "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=postmaster"},
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		if w.hub != nil {
+			if strings.HasPrefix(req.URL.Path, "/api/v3/") {
+				w.hub.ServeHTTP(rw, req)
+				return
+			}
+			if user, token, _ := req.BasicAuth(); user != "x-access-token" || w.hub.May(token)["contents"] == "" {
+				http.Error(rw, "token "+token+" is none", http.StatusForbidden)
+				return
+			}
+		}
 		if token := w.gitToken.Load(); token != nil {
 			if _, password, _ := req.BasicAuth(); password != *token {
 				rw.Header().Set("WWW-Authenticate", "Basic")
@@ -290,7 +304,7 @@ confirm: %v
 %s
 `, w.relay, w.submission, w.status, w.socket,
 		filepath.Join(w.dir, "cert.pem"), filepath.Join(w.dir, "key.pem"),
-		"http://"+w.gitAddr+"/register.git", w.register, w.state, w.hop.addr, !w.quiet, w.extra)
+		"http://"+w.gitAddr+w.repository, w.register, w.state, w.hop.addr, !w.quiet, w.extra)
 	if err := os.WriteFile(w.config, []byte(text), 0o644); err != nil {
 		w.t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ func judgeRegister(r *Report, wrong, look func(do, format string, args ...any)) 
 		if g.Error != "" {
 			why = ": " + g.Error
 		}
-		wrong("check register.repository and tokenFile in the configuration; journalctl -u gatepostd -n 50",
+		wrong("check register.repository, and tokenFile or app, in the configuration; journalctl -u gatepostd -n 50",
 			"there is no register yet, so nobody can send%s", why)
 	case g.Condition == Frozen:
 		wrong(orElse(g.Command, "look at the branch of the register"), "the register is frozen: %s", g.Reason)

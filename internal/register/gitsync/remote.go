@@ -154,7 +154,7 @@ func (r *remote) credentials(ctx context.Context) (*githttp.BasicAuth, error) {
 	case errors.Is(err, ErrUnreachable), errors.Is(err, ErrLimited), err != nil && ctx.Err() != nil:
 		return nil, fmt.Errorf("getting a token: %w", err)
 	case err != nil:
-		return nil, fmt.Errorf("%w: getting a token: %w", ErrRefused, err)
+		return nil, noToken{fmt.Errorf("getting a token: %w", err)}
 	case token == "":
 		return nil, nil
 	case r.plain:
@@ -166,6 +166,13 @@ func (r *remote) credentials(ctx context.Context) (*githttp.BasicAuth, error) {
 	}
 	return &githttp.BasicAuth{Username: user, Password: token}, nil
 }
+
+// A noToken says why there is no token. It is an ErrRefused, without its words:
+// the host was not asked.
+type noToken struct{ error }
+
+func (e noToken) Is(target error) bool { return target == ErrRefused }
+func (e noToken) Unwrap() error        { return e.error }
 
 // download gets the commit want with everything that the repository lacks.
 // The pack is in place as a whole or not at all.
