@@ -25,6 +25,10 @@ import (
 //	stored N              so many messages were stored so far
 //	holds regexp          the newest message matches
 //	lacks regexp          the newest message does not match
+//	proofs N              so many proofs of control are recorded
+//
+// $TOKEN is a token for the client's address and request 7, $OLD an expired
+// one, $OTHER another address's.
 func TestDialogs(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.dialog")
 	if err != nil || len(files) == 0 {
@@ -68,7 +72,7 @@ func playDialog(t *testing.T, file string, lines []string) {
 			f = start(t, limits)
 			c = f.dial(t, from, p)
 		}
-		playLine(t, f, c, where, verb, arg)
+		playLine(t, f, c, where, verb, f.proofs.expand(t, from, arg))
 	}
 }
 
@@ -85,6 +89,8 @@ func setLimit(t *testing.T, l *Limits, arg string) {
 		l.MaxHeader = n
 	case "line":
 		l.MaxLine = n
+	case "proof":
+		l.MaxProof = int64(n)
 	case "idle":
 		l.Idle = n
 	case "errors":
@@ -129,6 +135,10 @@ func playLine(t *testing.T, f *fixture, c *client, where, verb, arg string) {
 	case "stored":
 		if got := len(f.store.all()); strconv.Itoa(got) != arg {
 			t.Fatalf("%s: %d messages stored", where, got)
+		}
+	case "proofs":
+		if got := f.proofs.Len(); strconv.Itoa(got) != arg {
+			t.Fatalf("%s: %d proofs recorded", where, got)
 		}
 	case "holds":
 		if body := newest(); !regexp.MustCompile(arg).MatchString(body) {

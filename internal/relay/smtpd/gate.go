@@ -101,15 +101,15 @@ func (g *gate) meet(ctx context.Context, nc net.Conn) {
 	v := s.register.Lookup(addr, s.now())
 	v.Addr = addr
 	if r, no := s.turnAway(v); no {
-		g.refuse(nc, addr, r)
+		g.refuse(nc, v, r)
 		return
 	}
 	leave, ofAddress, ok := s.crowd.enter(addr, v.Standing == policy.Registered)
 	if !ok {
 		if ofAddress {
-			g.refuse(nc, addr, s.sayFullAddress(addr, s.limits.SessionsPerAddress))
+			g.refuse(nc, v, s.sayFullAddress(addr, s.limits.SessionsPerAddress))
 		} else {
-			g.refuse(nc, addr, s.sayFull())
+			g.refuse(nc, v, s.sayFull())
 		}
 		return
 	}
@@ -147,11 +147,12 @@ func (s *Server) turnAway(v policy.Verdict) (reply, bool) {
 
 // refuse says r in place of a greeting, in a goroutine of its own with a
 // deadline; with too many of those, the client is told nothing.
-func (g *gate) refuse(nc net.Conn, addr netip.Addr, r reply) {
+func (g *gate) refuse(nc net.Conn, v policy.Verdict, r reply) {
 	s := g.srv
 	s.metrics.connections.WithLabelValues(g.port.String(), r.word).Inc()
 	s.tally.refused.Add(1)
-	s.logRefusal(addr, "greeting", r, nil)
+	s.logRefusal(v.Addr, "greeting", r, nil)
+	s.observe(v, "greeting", r)
 	select {
 	case g.turned <- struct{}{}:
 	default:

@@ -16,6 +16,9 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +28,7 @@ import (
 
 	"example.edu/gatepost/internal/mail"
 	"example.edu/gatepost/internal/register/policy"
+	"example.edu/gatepost/internal/register/proof"
 	"example.edu/gatepost/internal/register/registration"
 )
 
@@ -176,20 +180,66 @@ func (spent) Take(v policy.Verdict, _ time.Time) (string, bool) {
 	return "200 messages per hour", v.Addr != netip.MustParseAddr("127.0.0.13")
 }
 
-// tokens is a Prover with one token, for 127.0.0.6.
-type tokens struct {
-	mu     sync.Mutex
-	proved []string
+// A prover is the real one, with a secret and a file of its own.
+type prover struct {
+	proof.Key
+	*proof.Records
+	file string
 }
 
-func (*tokens) Issued(a netip.Addr, token string) bool {
-	return token == "good" && a == netip.MustParseAddr("127.0.0.6")
+func newProver(t testing.TB) prover {
+	t.Helper()
+	key, err := proof.NewKey([]byte("a secret of at least 32 octets, for tests"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "proofs", "records")
+	if err := os.Mkdir(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	records, err := proof.OpenRecords(file, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return prover{key, records, file}
 }
-func (p *tokens) Proved(_ context.Context, a netip.Addr, token string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.proved = append(p.proved, a.String()+" "+token)
-	return nil
+
+// token is one for addr that was made a day ago and is good for left.
+func (p prover) token(t testing.TB, addr string, request int, left time.Duration) string {
+	t.Helper()
+	now := time.Now()
+	token, err := p.Token(proof.Claim{Addr: netip.MustParseAddr(addr), Request: request, Expires: now.Add(left)}, now.Add(-24*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// expand puts tokens in the place of $TOKEN, $OLD (expired) and $OTHER
+// (another address's) in a line of a dialog.
+func (p prover) expand(t testing.TB, from, line string) string {
+	if !strings.Contains(line, "$") {
+		return line
+	}
+	return strings.NewReplacer("$TOKEN", p.token(t, from, 7, 24*time.Hour), "$OLD", p.token(t, from, 7, -time.Hour), "$OTHER", p.token(t, "127.0.0.99", 7, time.Hour)).Replace(line)
+}
+
+// refusals is an Observer that keeps what it is told.
+type refusals struct {
+	mu   sync.Mutex
+	told []string
+}
+
+func (r *refusals) Refused(addr netip.Addr, registered bool, stage, reason, said string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.told = append(r.told, fmt.Sprintf("%s %v %s %s: %s", addr, registered, stage, reason, said))
+}
+
+func (r *refusals) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.told)
 }
 
 func testCertificate(t testing.TB) *tls.Certificate {
@@ -211,7 +261,8 @@ type fixture struct {
 	srv    *Server
 	store  *memStore
 	campus *campus
-	proofs *tokens
+	proofs prover
+	told   refusals
 	log    *lockedBuffer
 	addr   map[port]string
 	cancel context.CancelFunc
@@ -238,7 +289,7 @@ func testOptions(t testing.TB, f *fixture, limits Limits) Options {
 	cert := testCertificate(t)
 	return Options{
 		Hostname: "relay.example.edu", Postmaster: "postmaster@example.edu", Portal: "https://relay.example.edu",
-		Register: f.campus, Store: f.store, Limiter: spent{}, Prover: f.proofs, Limits: limits, RequireTLS: true,
+		Register: f.campus, Store: f.store, Limiter: spent{}, Prover: f.proofs, Observer: &f.told, Limits: limits, RequireTLS: true,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil },
 		Logger:         slog.New(slog.NewTextHandler(f.log, nil)), Registerer: prometheus.NewRegistry(),
 	}
@@ -246,7 +297,7 @@ func testOptions(t testing.TB, f *fixture, limits Limits) Options {
 
 func newFixture(t testing.TB, limits Limits, change ...func(*Options)) *fixture {
 	t.Helper()
-	f := &fixture{store: newMemStore(), campus: &campus{}, proofs: &tokens{}, log: &lockedBuffer{}, addr: map[port]string{}}
+	f := &fixture{store: newMemStore(), campus: &campus{}, proofs: newProver(t), log: &lockedBuffer{}, addr: map[port]string{}}
 	o := testOptions(t, f, limits)
 	for _, c := range change {
 		c(&o)

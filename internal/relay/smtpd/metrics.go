@@ -12,6 +12,7 @@ import (
 //	outcome   served, or the word of the greeting's refusal
 //	stage     greeting, and the verbs of verbOf in command.go: EHLO, ..., other
 //	reason    the words in replies.go
+//	result    recorded, repeated
 type metrics struct {
 	sessions          prometheus.Gauge
 	connections       *prometheus.CounterVec // port, outcome
@@ -19,6 +20,7 @@ type metrics struct {
 	accepted          prometheus.Counter
 	acceptedBytes     prometheus.Counter
 	aborted           prometheus.Counter
+	proofs            *prometheus.CounterVec // result
 	handshakeFailures prometheus.Counter
 	commitSeconds     prometheus.Histogram
 }
@@ -40,6 +42,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "gatepost_smtpd_accepted_bytes_total", Help: "Octets of accepted messages as they arrived."}),
 		aborted: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gatepost_smtpd_aborted_messages_total", Help: "Bodies that broke off: disconnected, too slow, or abandoned by the client."}),
+		proofs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatepost_smtpd_proofs_total", Help: "Messages that proved control of an address: recorded, or with a token that had proved before."},
+			[]string{"result"}),
 		handshakeFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gatepost_smtpd_tls_handshake_failures_total", Help: "STARTTLS handshakes that failed."}),
 		commitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -50,8 +55,17 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.sessions, m.connections, m.refusals, m.accepted, m.acceptedBytes, m.aborted, m.handshakeFailures, m.commitSeconds} {
+	for _, c := range []prometheus.Collector{m.sessions, m.connections, m.refusals, m.accepted, m.acceptedBytes, m.aborted, m.proofs, m.handshakeFailures, m.commitSeconds} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)
+}
+
+// proved counts one proof.
+func (m *metrics) proved(news bool) {
+	if news {
+		m.proofs.WithLabelValues("recorded").Inc()
+		return
+	}
+	m.proofs.WithLabelValues("repeated").Inc()
 }

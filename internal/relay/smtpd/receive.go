@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/register/policy"
+	"example.edu/gatepost/internal/register/proof"
 )
 
 // writeSize is how much of a message is gathered for one Write to the store.
@@ -101,7 +103,10 @@ func (tooMuch) Error() string { return "smtpd: more than will be read" }
 // transfer reads the body into the store. It returns the octets read, and a
 // refusal if the message came whole but is not wanted.
 func (c *conn) transfer() (size int64, refusal *reply, err error) {
-	l := c.srv.limits
+	most := c.srv.limits.MaxMessage
+	if c.tx.proof != nil {
+		most = min(most, c.srv.limits.MaxProof)
+	}
 	gathered := c.srv.buffers.get()
 	defer c.srv.buffers.put(gathered)
 	g := &gatherer{to: c.tx.msg, buf: *gathered}
@@ -126,17 +131,17 @@ func (c *conn) transfer() (size int64, refusal *reply, err error) {
 			size += 2
 		}
 		switch {
-		case size > l.MaxMessage+lingerSize: // there is a limit to politeness, too
-			return size, nil, tooMuch{sayTooLarge(l.MaxMessage)}
-		case size > l.MaxMessage:
-			no(sayTooLarge(l.MaxMessage))
+		case size > most+lingerSize: // there is a limit to politeness, too
+			return size, nil, tooMuch{sayTooLarge(most)}
+		case size > most:
+			no(sayTooLarge(most))
 		case refusal != nil:
 		default:
 			switch pass.write(piece, eol) {
 			case headerTooLarge:
-				no(sayHeaderTooLarge(l.MaxHeader))
+				no(sayHeaderTooLarge(c.srv.limits.MaxHeader))
 			case headerLoop:
-				no(sayLoop(l.MaxHops))
+				no(sayLoop(c.srv.limits.MaxHops))
 			}
 			if g.err != nil {
 				no(c.storeFailed("write", g.err))
@@ -157,7 +162,8 @@ func (c *conn) transfer() (size int64, refusal *reply, err error) {
 
 func (c *conn) newBodyReader() *bodyReader {
 	bareLF, _, _ := c.device()
-	b := &bodyReader{in: c.in, dots: true, fix: bareLF == "fix", lfEnd: bareLF == "fix" && !c.sawCRLF, maxLine: c.srv.limits.MaxLine}
+	fix := bareLF == "fix" || c.tx.proof != nil // an old device that is not registered yet must be able to prove, too
+	b := &bodyReader{in: c.in, dots: true, fix: fix, lfEnd: fix && !c.sawCRLF, maxLine: c.srv.limits.MaxLine}
 	b.half = func(wait bool) { c.body.half = wait }
 	if c.tx.chunks != nil {
 		b.in, b.dots = bufio.NewReaderSize(c.tx.chunks, inSize), false
@@ -177,12 +183,12 @@ func (c *conn) newHeaderPass(g *gatherer) *headerPass {
 // commit makes the message durable and only then promises it.
 func (c *conn) commit(size int64) {
 	tx := c.tx
-	ctx, cancel := context.WithTimeout(c.ctx, c.srv.limits.Commit)
-	defer cancel()
-	if tx.token != "" {
-		c.recordProof(ctx)
+	if tx.proof != nil {
+		c.recordProof()
 		return
 	}
+	ctx, cancel := context.WithTimeout(c.ctx, c.srv.limits.Commit)
+	defer cancel()
 	began := time.Now()
 	id, err := tx.msg.Commit(ctx)
 	tx.msg = nil // Commit or Abort, never both
@@ -206,14 +212,22 @@ func (c *conn) commit(size int64) {
 	c.sayInsteadOf(sayAccepted(id))
 }
 
-func (c *conn) recordProof(ctx context.Context) {
-	if err := c.srv.prover.Proved(ctx, c.addr, c.tx.token); err != nil {
+// recordProof keeps the proof and forgets the message. A token that comes again
+// changes nothing and gets the same answer.
+func (c *conn) recordProof() {
+	claim := *c.tx.proof
+	news, err := c.srv.prover.Add(proof.Record{
+		Addr: c.addr, Request: claim.Request, At: c.srv.now(), Expires: claim.Expires, Port: c.port.String(), TLS: c.tlsState,
+	})
+	if err != nil {
 		c.sayInsteadOf(c.storeFailed("record proof", err))
 		return
 	}
-	c.srv.log.Info("control is proved", "event", "smtp.proved", "client", c.addr)
+	c.srv.metrics.proved(news)
+	c.srv.log.Info("control is proved", "event", "smtp.proved", "client", c.addr, "request", claim.Request,
+		"port", c.port.String(), "tls", c.tlsState, "first", news)
 	c.idle, c.errs = 0, 0
-	c.sayInsteadOf(sayProved(c.addr))
+	c.sayInsteadOf(sayProved(claim))
 }
 
 // note counts and logs a refusal, one line each.
@@ -225,6 +239,18 @@ func (c *conn) note(r reply) {
 		from = &c.tx.env.From
 	}
 	c.srv.logRefusal(c.addr, c.verb, r, from)
+	if r.word != "drain" && (r.word != "timeout" || c.tx != nil) { // how sessions end that nothing is wrong with
+		c.srv.observe(c.verdict, c.verb, r)
+	}
+}
+
+// observe tells the observer of a refusal, unless it is of somebody from
+// elsewhere.
+func (s *Server) observe(v policy.Verdict, stage string, r reply) {
+	if s.observer == nil || v.Standing == policy.OffCampus || v.Standing == policy.NoRegister {
+		return
+	}
+	s.observer.Refused(v.Addr, v.Registration != nil, stage, r.word, r.String())
 }
 
 // A gatherer writes to the store in large pieces, and keeps its first error.

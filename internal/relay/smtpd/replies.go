@@ -6,9 +6,11 @@ import (
 	"net/netip"
 	"path"
 	"strings"
+	"time"
 
 	"example.edu/gatepost/internal/mail"
 	"example.edu/gatepost/internal/register/policy"
+	"example.edu/gatepost/internal/register/proof"
 )
 
 // Every text that a client reads is in this file. Each fits in two lines of
@@ -26,6 +28,11 @@ type reply struct {
 	text  string
 	word  string
 	lines []string // EHLO: keywords that follow text, a line each
+}
+
+// String is the reply in one line, "550 5.7.1 text", printable ASCII.
+func (r reply) String() string {
+	return mail.Status{Code: r.code, Enhanced: r.enh, Text: clean(r.text)}.String()
 }
 
 func (r reply) refusal() bool { return r.code.Temporary() || r.code.Permanent() }
@@ -150,6 +157,23 @@ func (s *Server) sayOverLimit(v policy.Verdict, limit string) reply {
 		fmt.Sprintf("%s is over its limit of %s (%s); try later, or %s", v.Addr, limit, registrationPath(v), s.link("ask for more", v.Addr)), "limit", nil}
 }
 
+// Proofs of control. A token that is for another address gets the same words
+// as one that is none.
+
+func (s *Server) sayBadToken(addr netip.Addr) reply {
+	return reply{mail.CodeRefused, mail.Enhanced{5, 7, 1},
+		fmt.Sprintf("this is no token for a proof from %s: each address has its own, to be sent from that address, whole; %s", addr, s.link("get one", addr)), "token", nil}
+}
+
+func (s *Server) sayTokenExpired(addr netip.Addr, at time.Time) reply {
+	return reply{mail.CodeRefused, mail.Enhanced{5, 7, 1},
+		fmt.Sprintf("the token for a proof from %s expired at %s; %s", addr, at.UTC().Format("2006-01-02 15:04 UTC"), s.link("get a new one", addr)), "token-expired", nil}
+}
+
+func sayProofAlone() reply { // 452, so that a client sends the rest by itself, RFC 5321 §4.5.3.1.10
+	return reply{mail.CodeNoStorage, mail.Enhanced{4, 5, 3}, "a proof of control goes to its address alone; send anything else as another message", "proof-alone", nil}
+}
+
 func registrationPath(v policy.Verdict) string {
 	if v.Registration == nil {
 		return "unknown"
@@ -180,8 +204,12 @@ func sayChunk(n int64) reply {
 func sayAccepted(id string) reply {
 	return reply{mail.CodeOK, mail.Enhanced{2, 0, 0}, "accepted as " + id, "", nil}
 }
-func sayProved(addr netip.Addr) reply {
-	return reply{mail.CodeOK, mail.Enhanced{2, 0, 0}, fmt.Sprintf("proof recorded for %s; the message itself was not kept", addr), "", nil}
+func sayProved(c proof.Claim) reply {
+	what := fmt.Sprintf("control of %s is proved", c.Addr)
+	if c.Request > 0 {
+		what += fmt.Sprintf(" for request %d", c.Request)
+	}
+	return reply{mail.CodeOK, mail.Enhanced{2, 0, 0}, what + "; this message was not kept and nothing is sent", "", nil}
 }
 func sayVRFY() reply {
 	return reply{mail.CodeCannotVerify, mail.Enhanced{2, 5, 0}, "addresses are not looked up here; send to it and see", "", nil}

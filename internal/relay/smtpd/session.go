@@ -12,6 +12,7 @@ import (
 
 	"example.edu/gatepost/internal/mail"
 	"example.edu/gatepost/internal/register/policy"
+	"example.edu/gatepost/internal/register/proof"
 )
 
 // errRefused makes go-smtp leave its state as it is. Its text is never sent:
@@ -24,7 +25,7 @@ type transaction struct {
 	verdict policy.Verdict // pinned at MAIL
 	msg     Message        // from the end of the recipients on
 	chunks  *chunks        // nil for DATA
-	token   string         // of a proof of control; then nothing is stored
+	proof   *proof.Claim   // of a proof of control; then nothing is stored
 }
 
 // A session is what go-smtp calls for one client. It reads its arguments from
@@ -84,18 +85,11 @@ func (s *session) Rcpt(_ string, o *smtp.RcptOptions) error {
 	if c.tx == nil {
 		return s.refuse(sayMailFirst())
 	}
-	if c.tx.token != "" { // a proof goes to nobody else
-		return s.refuse(sayTooManyRecipients(1))
-	}
 	if len(c.tx.env.To) >= s.srv.limits.MaxRecipients {
 		return s.refuse(sayTooManyRecipients(s.srv.limits.MaxRecipients))
 	}
-	if r := s.srv.standingReply(c.standing()); r != nil {
-		token, ok := s.srv.proofToken(c, to)
-		if !ok {
-			return s.refuse(*r)
-		}
-		c.tx.token = token
+	if r := s.srv.admit(c, to); r != nil {
+		return s.refuse(*r)
 	}
 	var notify []string
 	for _, n := range o.Notify {
@@ -134,17 +128,31 @@ func (s *Server) standingReply(v policy.Verdict) *reply {
 	return &r
 }
 
-// proofToken reads <prove+TOKEN@hostname> and asks whether TOKEN was issued
-// for the client. Only an unregistered client has something to prove, and only
-// as the single recipient.
-func (s *Server) proofToken(c *conn, to mail.Address) (string, bool) {
-	const prefix = "prove+"
-	if s.prover == nil || c.tx.verdict.Standing != policy.Unregistered || len(c.tx.env.To) > 0 ||
-		!strings.EqualFold(to.Domain, s.hostname) || len(to.Local) <= len(prefix) || !strings.EqualFold(to.Local[:len(prefix)], prefix) {
-		return "", false
+// admit decides on one more recipient, and notes a claim that it proves.
+// <prove+TOKEN@hostname> is for proofs, whoever sends: a registered client may
+// prove that it is still there, and what it sends there is never relayed. A
+// proof is the only recipient of its message.
+func (s *Server) admit(c *conn, to mail.Address) *reply {
+	no := func(r reply) *reply { return &r }
+	token, forProof := "", false
+	if s.prover != nil && strings.EqualFold(to.Domain, s.hostname) {
+		token, forProof = proof.FromLocalPart(to.Local)
 	}
-	token := to.Local[len(prefix):]
-	return token, s.prover.Issued(c.addr, token)
+	switch {
+	case !forProof && c.tx.proof == nil:
+		return s.standingReply(c.standing())
+	case !forProof || len(c.tx.env.To) > 0:
+		return no(sayProofAlone())
+	}
+	claim, err := s.prover.Open(token, c.addr, s.now())
+	switch {
+	case errors.Is(err, proof.ErrExpired):
+		return no(s.sayTokenExpired(c.addr, claim.Expires))
+	case err != nil:
+		return no(s.sayBadToken(c.addr))
+	}
+	c.tx.proof = &claim
+	return nil
 }
 
 // Data takes the body off the wire; go-smtp's reader is not used, and then
@@ -188,7 +196,7 @@ func (c *conn) begin() *reply {
 		return no(sayMailFirst())
 	case len(c.tx.env.To) == 0:
 		return no(sayRcptFirst())
-	case c.tx.token != "":
+	case c.tx.proof != nil:
 		c.tx.msg = discard{}
 		return nil
 	}

@@ -18,6 +18,7 @@
 //   - What is stored has CRLF line ends and no other CR or LF, and no NUL.
 //   - A 250 to a body is sent only after Message.Commit returned nil.
 //   - A message is committed only if its body was read to the end.
+//   - A message that proves control is recorded as a proof and is never stored.
 //   - Every read and write has a deadline; every count from outside a bound.
 //
 // RFC 5321, 1870 (SIZE), 2034 (enhanced codes), 2920 (pipelining), 3030
@@ -41,6 +42,7 @@ import (
 
 	"example.edu/gatepost/internal/mail"
 	"example.edu/gatepost/internal/register/policy"
+	"example.edu/gatepost/internal/register/proof"
 )
 
 // ErrFull is what a Store's error must match (errors.Is) for the client to be
@@ -87,12 +89,24 @@ type Limiter interface {
 }
 
 // A Prover knows the tokens by which a department proves that it controls an
-// unregistered address.
+// address, and keeps the proofs. Its methods may be called by many sessions at
+// once.
 type Prover interface {
-	// Issued reports whether token was issued for addr and still stands.
-	Issued(addr netip.Addr, token string) bool
-	// Proved records that a message for token came from addr.
-	Proved(ctx context.Context, addr netip.Addr, token string) error
+	// Open reads the token that addr has sent: proof.ErrInvalid for what is no
+	// token for addr, proof.ErrExpired, with the claim, for one that was.
+	Open(token string, addr netip.Addr, now time.Time) (proof.Claim, error)
+	// Add returns once the record is on stable storage; news is false if the
+	// token had proved before.
+	Add(rec proof.Record) (news bool, err error)
+}
+
+// An Observer is told of the refusals of clients that are on campus, for
+// whoever asks later why a machine's mail did not go out. It is called for each
+// refused command, by many sessions at once, and must not wait for anything.
+type Observer interface {
+	// Refused: registered says whether the register has the address; stage and
+	// reason are the labels of the metrics; said is the reply, printable ASCII.
+	Refused(addr netip.Addr, registered bool, stage, reason, said string)
 }
 
 // Options of New. Hostname, Postmaster, Register and Store must be set.
@@ -102,8 +116,9 @@ type Options struct {
 	Portal     string   // URL without a trailing slash; "": refusals name the postmaster only
 	Register   Register // the allowlist in force
 	Store      Store
-	Limiter    Limiter // nil: no budgets
-	Prover     Prover  // nil: nothing can be proved here
+	Limiter    Limiter  // nil: no budgets
+	Prover     Prover   // nil: nothing can be proved here
+	Observer   Observer // nil: nobody is told
 
 	// GetCertificate is asked at each handshake, so that certificates can be
 	// replaced while the server runs; nil: no STARTTLS.
@@ -122,6 +137,7 @@ type Options struct {
 // zero field has the default given beside it.
 type Limits struct {
 	MaxMessage    int64 // 50 MiB: octets of a message as it arrives
+	MaxProof      int64 // 4 MiB: of one that proves control; enough for a scanned page
 	MaxLine       int   // 256 KiB: octets of one line of a body
 	MaxHeader     int   // 256 KiB: octets of a header section
 	MaxHops       int   // 50: Received lines before it is called a loop, RFC 5321 §6.3
@@ -146,6 +162,7 @@ type Limits struct {
 
 func (l Limits) withDefaults() Limits {
 	set(&l.MaxMessage, 50<<20)
+	set(&l.MaxProof, 4<<20)
 	set(&l.MaxLine, 256<<10)
 	set(&l.MaxHeader, 256<<10)
 	set(&l.MaxHops, 50)
@@ -185,6 +202,7 @@ type Server struct {
 	store      Store
 	limiter    Limiter
 	prover     Prover
+	observer   Observer
 	limits     Limits
 	offerReq   bool // REQUIRETLS
 	tls        tlsConfigs
@@ -218,6 +236,7 @@ func New(o Options) (*Server, error) {
 		store:      o.Store,
 		limiter:    o.Limiter,
 		prover:     o.Prover,
+		observer:   o.Observer,
 		limits:     o.Limits.withDefaults(),
 		offerReq:   o.RequireTLS,
 		tls:        newTLSConfigs(o.GetCertificate),
