@@ -36,8 +36,9 @@ var rooms = map[string][]string{
 	"internal/register/policy":          {"internal/register/registration", "internal/mail"},
 	"internal/register/gitsync":         {"internal/register/registration", "internal/durable"}, // Source and Mode only
 	"internal/register/reconcile":       {"internal/register/registration", "internal/register/policy", "internal/register/gitsync", "internal/durable"},
-	"internal/register/forge":           {"internal/register/registration", "internal/durable"}, // registration: Source and Problem
-	"internal/register/forge/forgetest": nil,                                                    // for tests: a stand-in for GitHub
+	"internal/register/forge":           {"internal/register/registration", "internal/durable"},                                                                    // registration: Source and Problem
+	"internal/register/forge/forgetest": nil,                                                                                                                       // for tests: a stand-in for GitHub
+	"internal/register/review":          {"internal/register/registration", "internal/register/policy", "internal/register/gitsync", "internal/register/evidence"}, // gitsync: Entry and Hash
 	"internal/register/confirm":         {"internal/register/registration", "internal/register/policy", "internal/mail"},
 	"internal/register/evidence":        {"internal/register/registration"}, // Network only
 	"internal/register/proof":           {"internal/durable"},

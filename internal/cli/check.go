@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/registration"
+	"example.edu/gatepost/internal/register/review"
 )
 
 func newCheck(o Options) *cobra.Command {
@@ -88,7 +88,7 @@ func newCheck(o Options) *cobra.Command {
 		for _, note := range found.notes {
 			fmt.Fprintf(o.Stderr, "gatepost: hint: %s\n", printable(note))
 		}
-		if text := evidence.summary(); text != "" {
+		if text := evidence.Summary(); text != "" {
 			fmt.Fprintln(o.Stderr, text)
 		}
 		fmt.Fprintln(o.Stderr, found.summary())
@@ -103,7 +103,7 @@ func newCheck(o Options) *cobra.Command {
 // findings are what check found, and in what.
 type findings struct {
 	problems      []registration.Problem
-	sources       []source // of the tree that was checked
+	sources       []review.Source // of the tree that was checked
 	registrations int
 	addresses     int
 	notes         []string         // hints for the person at the terminal
@@ -116,53 +116,40 @@ func checkTree(ctx context.Context, c *checkout, now time.Time, p *progress) (fi
 	if err != nil {
 		return findings{}, err
 	}
-	files, err := parseAll(ctx, head.site, head.sources, p)
+	files, err := review.Parse(ctx, head.Site, head.Sources, &p.Counter)
 	if err != nil {
-		return findings{}, err
+		return findings{}, explainTree(err)
 	}
 	rewritten, err := c.rewritten(ctx, head)
 	if err != nil {
 		return findings{}, err
 	}
 	snapshot, problems := policy.Build(files, policy.Options{Now: now})
-	return newFindings(append(rewritten, problems...), head.sources, files, snapshot), nil
+	return newFindings(append(rewritten, problems...), head.Sources, files, snapshot), nil
 }
 
 // checkChange checks what the files on disk change since base, under the site
 // rules of base.
 func checkChange(ctx context.Context, c *checkout, rev string, author policy.Author, now time.Time, p *progress) (findings, error) {
-	base, err := c.at(ctx, rev)
+	change, err := c.change(ctx, rev, now, p)
 	if err != nil {
 		return findings{}, err
 	}
-	head, err := c.disk(ctx)
+	problems, err := c.rewritten(ctx, change.disk)
 	if err != nil {
 		return findings{}, err
 	}
-	before, after, err := parseChange(ctx, base, head, p)
-	if err != nil {
-		return findings{}, err
+	for _, team := range change.Teams(author) { // who is in them is the forge's to say
+		author.Unread = append(author.Unread, team.ID)
 	}
-	rewritten, err := c.rewritten(ctx, head)
-	if err != nil {
-		return findings{}, err
-	}
-	problems := append(rewritten, policy.Judge(before, after, author, now)...)
-	incumbents, _ := policy.Build(before, policy.Options{})
-	snapshot, _ := policy.Build(after, policy.Options{Incumbents: incumbents})
-	found := newFindings(problems, head.sources, after, snapshot)
-	found.before = incumbents
-	if note := c.behind(ctx, base.commit, rev); note != "" {
-		found.notes = append(found.notes, note)
-	}
-	if !bytes.Equal(base.site, head.site) {
-		// The rules of a pull request are never evaluated: nothing bounds that.
-		found.notes = append(found.notes, sitePath+" changes here, and counts from the merge on; to try it on files that you trust: gatepost check")
-	}
+	problems = append(problems, change.Problems(author)...)
+	found := newFindings(problems, change.merged.Sources, change.After, change.Is())
+	found.before = change.Was()
+	found.notes = change.notes
 	return found, nil
 }
 
-func newFindings(problems []registration.Problem, sources []source, files []*registration.File, s *policy.Snapshot) findings {
+func newFindings(problems []registration.Problem, sources []review.Source, files []*registration.File, s *policy.Snapshot) findings {
 	f := findings{problems: problems, sources: sources, addresses: s.Len(), after: s}
 	for _, file := range files {
 		if registration.Kind(file.Path) == registration.KindRegistration {
@@ -175,7 +162,7 @@ func newFindings(problems []registration.Problem, sources []source, files []*reg
 // source is the content of a file that was checked, or nil. The sources are
 // sorted by path, as both git and the disk are listed.
 func (f findings) source(path string) []byte {
-	i, ok := slices.BinarySearchFunc(f.sources, path, func(s source, path string) int { return strings.Compare(s.Path, path) })
+	i, ok := slices.BinarySearchFunc(f.sources, path, func(s review.Source, path string) int { return strings.Compare(s.Path, path) })
 	if !ok {
 		return nil
 	}

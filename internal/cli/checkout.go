@@ -11,14 +11,8 @@ import (
 
 	"example.edu/gatepost/internal/register/gitsync"
 	"example.edu/gatepost/internal/register/registration"
+	"example.edu/gatepost/internal/register/review"
 )
-
-// sitePath is where a repository narrows the built-in rules.
-const sitePath = "schema/site.cue"
-
-// maxSite bounds what is read of it, in bytes; the parser has a bound of its
-// own.
-const maxSite = 1 << 20
 
 // A checkout is a clone of the register: its commits, and the files on disk.
 type checkout struct {
@@ -50,16 +44,8 @@ func (c *checkout) close() { c.git.Close() }
 
 // A tree is the register's files as they were found in one place.
 type tree struct {
-	commit  gitsync.Hash // zero for the files on disk
-	site    []byte       // content of schema/site.cue, nil if there is none
-	sources []source
-}
-
-// A source is a file of the register, and what is odd about its name.
-type source struct {
-	registration.Source
-	odd      string // "" for nearly every file
-	unusable bool   // the name is no valid path; Path is for display
+	review.Tree
+	commit gitsync.Hash // zero for the files on disk
 }
 
 // at reads the tree of the commit that rev names.
@@ -73,95 +59,56 @@ func (c *checkout) at(ctx context.Context, rev string) (*tree, error) {
 
 // commit reads the tree of a commit.
 func (c *checkout) commit(ctx context.Context, commit gitsync.Hash) (*tree, error) {
-	sources, err := c.read(ctx, commit, registerDir)
-	if err != nil {
-		return nil, err
-	}
-	t := &tree{commit: commit, sources: sources}
-	entries, err := c.git.Files(ctx, commit, sitePath)
-	if err != nil {
-		return nil, err
-	}
-	t.site, err = siteOf(entries, func(e gitsync.Entry, max int64) ([]byte, error) { return c.git.Read(ctx, e.Hash, max) })
-	return t, err
-}
-
-// disk reads the files on disk.
-func (c *checkout) disk(ctx context.Context) (*tree, error) {
-	entries, err := c.git.DiskFiles(ctx, registerDir)
-	if err != nil {
-		return nil, err
-	}
-	read := func(e gitsync.Entry, max int64) ([]byte, error) { return c.git.DiskRead(ctx, e.Path, max) }
-	t := &tree{}
-	if t.sources, err = sourcesOf(entries, read); err != nil {
-		return nil, err
-	}
-	if entries, err = c.git.DiskFiles(ctx, sitePath); err != nil {
-		return nil, err
-	}
-	t.site, err = siteOf(entries, read)
-	return t, err
+	t, err := review.At(ctx, c.git, commit)
+	return &tree{t, commit}, explainTree(err)
 }
 
 // read reads the register's files below path at a commit.
-func (c *checkout) read(ctx context.Context, commit gitsync.Hash, path string) ([]source, error) {
+func (c *checkout) read(ctx context.Context, commit gitsync.Hash, path string) ([]review.Source, error) {
 	entries, err := c.git.Files(ctx, commit, path)
 	if err != nil {
 		return nil, err
 	}
-	return sourcesOf(entries, func(e gitsync.Entry, max int64) ([]byte, error) { return c.git.Read(ctx, e.Hash, max) })
+	return review.Sources(entries, func(e gitsync.Entry, max int64) ([]byte, error) { return c.git.Read(ctx, e.Hash, max) })
 }
 
-// sourcesOf reads what the parser wants to see of entries: nothing of files
-// that are none of the register's, no content of what is no regular file, and
-// of a file over the limit its size alone.
-func sourcesOf(entries []gitsync.Entry, read func(gitsync.Entry, int64) ([]byte, error)) ([]source, error) {
-	sources := make([]source, 0, len(entries))
-	total := int64(0)
-	for _, e := range entries {
-		kind := registration.Kind(e.Path)
-		if kind == registration.KindIgnored {
-			continue
-		}
-		s := source{
-			Source: registration.Source{Path: e.Path, Mode: e.Mode.Register(), Size: max(e.Size, 0)},
-			odd:    e.Odd, unusable: e.Unusable,
-		}
-		if s.Mode == registration.Regular && !s.unusable && kind != registration.KindMisplaced {
-			data, err := read(e, maxSize(kind))
-			if tooLarge, ok := errors.AsType[*gitsync.TooLarge](err); ok {
-				s.Size = tooLarge.Size
-			} else if err != nil {
-				return nil, err
-			} else {
-				s.Data, s.Size = data, int64(len(data))
-			}
-		}
-		if total += int64(len(s.Data)); total > registration.MaxRegister {
-			return nil, fail(fmt.Sprintf("the files below %s/ have more than %d MiB together", registerDir, registration.MaxRegister>>20),
-				"the relay would not take them over; what is large there, and does it belong there?")
-		}
-		sources = append(sources, s)
+// disk reads the files on disk.
+func (c *checkout) disk(ctx context.Context) (*tree, error) {
+	t := &tree{}
+	entries, err := c.git.DiskFiles(ctx, registerDir)
+	if err != nil {
+		return nil, err
 	}
-	return sources, nil
+	if t.Sources, err = c.diskSources(ctx, entries); err != nil {
+		return nil, err
+	}
+	if entries, err = c.git.DiskFiles(ctx, review.SitePath); err != nil {
+		return nil, err
+	}
+	t.Site, err = review.Site(entries, c.content(ctx))
+	return t, explainTree(err)
 }
 
-func siteOf(entries []gitsync.Entry, read func(gitsync.Entry, int64) ([]byte, error)) ([]byte, error) {
-	if len(entries) == 0 {
-		return nil, nil
-	}
-	if entries[0].Mode.Register() != registration.Regular {
-		return nil, fail(sitePath+" is a "+entries[0].Mode.String(), "it must be a regular file")
-	}
-	return read(entries[0], maxSite)
+// diskSources reads what files on disk say to the register.
+func (c *checkout) diskSources(ctx context.Context, entries []gitsync.Entry) ([]review.Source, error) {
+	sources, err := review.Sources(entries, c.content(ctx))
+	return sources, explainTree(err)
 }
 
-func maxSize(kind registration.FileKind) int64 {
-	if kind == registration.KindCampus {
-		return registration.MaxCampusFile
+// content reads a file on disk.
+func (c *checkout) content(ctx context.Context) func(gitsync.Entry, int64) ([]byte, error) {
+	return func(e gitsync.Entry, max int64) ([]byte, error) { return c.git.DiskRead(ctx, e.Path, max) }
+}
+
+// explainTree adds the next step to what is wrong with a whole tree.
+func explainTree(err error) error {
+	switch {
+	case errors.Is(err, review.ErrTooLarge):
+		return hinted(err, "the relay would not take them over; what is large there, and does it belong there?")
+	case errors.Is(err, review.ErrSite):
+		return hinted(err, "the site's rules are in "+review.SitePath+"; they can only narrow the built-in definitions")
 	}
-	return registration.MaxFile
+	return err
 }
 
 // resolve finds the commit that rev names, or says what rev was probably
@@ -243,12 +190,12 @@ func (c *checkout) headName(ctx context.Context, disk *tree) (string, error) {
 		return "", err
 	}
 	same := 0
-	for _, s := range disk.sources {
+	for _, s := range disk.Sources {
 		if s.Mode == registration.Regular && committed[s.Path] == blobHash(s.Data) {
 			same++
 		}
 	}
-	if same != len(committed) || same != len(disk.sources) {
+	if same != len(committed) || same != len(disk.Sources) {
 		return head.String() + "+dirty", nil
 	}
 	return head.String(), nil
@@ -260,18 +207,4 @@ func blobHash(data []byte) gitsync.Hash {
 	fmt.Fprintf(h, "blob %d\x00", len(data))
 	h.Write(data)
 	return gitsync.Hash(h.Sum(nil))
-}
-
-// behind is a hint if HEAD lacks commits of base: what others merged since
-// then looks as if this change took it away.
-func (c *checkout) behind(ctx context.Context, base gitsync.Hash, rev string) (hint string) {
-	head, err := c.git.Resolve(ctx, "HEAD")
-	if err != nil {
-		return ""
-	}
-	relation, err := c.git.Relation(ctx, base, head)
-	if err != nil || relation == gitsync.Same || relation == gitsync.Descends {
-		return ""
-	}
-	return fmt.Sprintf("this checkout does not contain all of %s, so what was merged there looks removed here; bring it up to date: git merge %s", rev, quote(rev))
 }

@@ -1,55 +1,19 @@
 package cli
 
 import (
-	"fmt"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"example.edu/gatepost/internal/register/review"
 )
 
-// printable makes text from outside safe to show on one line of a terminal or
-// a log: control characters, line ends, bidirectional overrides and bytes that
-// are not UTF-8 are written as Go escapes, and so is the second of two number
-// signs, since "##[…]" and "##vso[…]" are commands to the runners of workflows
-// wherever they stand in a line.
-func printable(s string) string {
-	return strings.ReplaceAll(visible(s), "##", `#\x23`)
-}
+// printable is review.Printable: safe on one line of a terminal or a log.
+func printable(s string) string { return review.Printable(s) }
 
-func visible(s string) string {
-	if strings.IndexFunc(s, hidden) < 0 {
-		return s
-	}
-	var b strings.Builder
-	for len(s) > 0 {
-		r, size := utf8.DecodeRuneInString(s)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[0])
-		case !hidden(r):
-			b.WriteRune(r)
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\r':
-			b.WriteString(`\r`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		case r < 0x80:
-			fmt.Fprintf(&b, `\x%02x`, r)
-		case r < 0x10000:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			fmt.Fprintf(&b, `\U%08x`, r)
-		}
-		s = s[size:]
-	}
-	return b.String()
-}
+// count is review.Count: "1 address" or "1,234 addresses".
+func count(n int, one, many string) string { return review.Count(n, one, many) }
 
-// hidden reports whether r is anything but a mark to be seen or a plain space.
-func hidden(r rune) bool {
-	return r == utf8.RuneError || r != ' ' && !unicode.IsGraphic(r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)
-}
+// thousands is review.Thousands: n with commas.
+func thousands(n int) string { return review.Thousands(n) }
 
 // workflowData escapes the message of a GitHub workflow command.
 func workflowData(s string) string {
@@ -59,35 +23,4 @@ func workflowData(s string) string {
 // workflowProperty escapes a property of a GitHub workflow command.
 func workflowProperty(s string) string {
 	return strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C").Replace(s)
-}
-
-// markdownCell is s as a code span in a cell of a Markdown table. A code span
-// is the one place where the forge makes nothing of what it finds: no markup,
-// HTML, link, mention or reference. It cannot be left, as every backtick is
-// shown as an apostrophe, nor can the cell, as every pipe is escaped.
-func markdownCell(s string) string {
-	s = strings.NewReplacer("`", "'", "|", "\\|").Replace(printable(s))
-	if s == "" {
-		return ""
-	}
-	return "`" + s + "`"
-}
-
-// count is "1 address" or "1,234 addresses".
-func count(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return thousands(n) + " " + many
-}
-
-// thousands is n with commas.
-func thousands(n int) string {
-	if n < 0 {
-		return "-" + thousands(-n)
-	}
-	if n < 1000 {
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
 }

@@ -13,11 +13,8 @@ import (
 	"example.edu/gatepost/internal/durable"
 	"example.edu/gatepost/internal/register/evidence"
 	"example.edu/gatepost/internal/register/policy"
+	"example.edu/gatepost/internal/register/review"
 )
-
-// maxClaims bounds how many addresses the world is asked about in one run: a
-// request has a few, and services mind being asked about a whole campus.
-const maxClaims = 1000
 
 // maxTokenFile bounds what is read of a token's file, in bytes.
 const maxTokenFile = 64 << 10
@@ -138,24 +135,9 @@ func readMapping(file string, departments []string) (*evidence.Mapping, error) {
 	return m, nil
 }
 
-// A witness is what was found of one registered address, and where it stands.
-// Its JSON form is the contract of --evidence.
-type witness struct {
-	File   string `json:"file"`
-	Line   int    `json:"line"`
-	Column int    `json:"column"`
-	evidence.Report
-}
-
-// witnesses are what was found of all; nil where none was asked for.
-type witnesses struct {
-	list []witness // in order of address
-	left int       // addresses that were not asked about
-}
-
 // gather asks about the addresses that after has and before has not, or has for
 // another name or department. A nil before has none.
-func (f *evidenceFlags) gather(ctx context.Context, o Options, before, after *policy.Snapshot) (*witnesses, error) {
+func (f *evidenceFlags) gather(ctx context.Context, o Options, before, after *policy.Snapshot) (*review.Witnesses, error) {
 	if !f.on {
 		return nil, nil
 	}
@@ -167,29 +149,8 @@ func (f *evidenceFlags) gather(ctx context.Context, o Options, before, after *po
 	if err != nil {
 		return nil, err
 	}
-	w := &witnesses{}
-	var claims []evidence.Claim
-	for ip, e := range after.All() {
-		was, known := before.Find(ip)
-		if known && was.Host.Name == e.Host.Name && was.Registration.Department == e.Registration.Department {
-			continue
-		}
-		if len(claims) == maxClaims {
-			w.left++
-			continue
-		}
-		claims = append(claims, evidence.Claim{IP: ip, Name: e.Host.Name, Department: e.Registration.Department})
-		w.list = append(w.list, witness{File: e.Registration.Path, Line: int(e.Host.At.Line), Column: int(e.Host.At.Column)})
-	}
 	p, stop := startProgress(ctx, o.Stderr, "asking", "questions")
 	defer stop()
-	p.total.Store(int64(len(claims) * len(sources)))
-	reports, err := evidence.Gather(ctx, claims, sources, evidence.Options{Timeout: f.timeout, Asked: func() { p.done.Add(1) }})
-	if err != nil {
-		return nil, err
-	}
-	for i := range reports {
-		w.list[i].Report = reports[i]
-	}
-	return w, nil
+	return review.Gather(ctx, before, after, sources,
+		evidence.Options{Timeout: f.timeout, Asked: func() { p.Done.Add(1) }}, func(n int) { p.Total.Store(int64(n)) })
 }

@@ -35,7 +35,7 @@ func newFmt(o Options) *cobra.Command {
 		}
 		p, stop := startProgress(cmd.Context(), o.Stderr, "formatting", "files")
 		defer stop()
-		p.total.Store(int64(len(files)))
+		p.Total.Store(int64(len(files)))
 		f := formatter{dir: *dir, listOnly: *list}
 		for _, file := range files {
 			if err := cmd.Context().Err(); err != nil {
@@ -44,7 +44,7 @@ func newFmt(o Options) *cobra.Command {
 			if err := f.file(file); err != nil {
 				return err
 			}
-			p.done.Add(1)
+			p.Done.Add(1)
 		}
 		stop()
 		for _, name := range f.changed {

@@ -10,6 +10,7 @@ import (
 	"example.edu/gatepost/internal/register/gitsync"
 	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/registration"
+	"example.edu/gatepost/internal/register/review"
 )
 
 // A campusTree is the files of registrations/campus/ as they are on disk.
@@ -37,14 +38,14 @@ func openCampus(ctx context.Context, root string) (*campusTree, error) {
 	if err != nil {
 		return nil, err
 	}
-	sources, err := sourcesOf(entries, read)
+	sources, err := review.Sources(entries, read)
 	if err != nil {
 		return nil, err
 	}
-	if entries, err = w.DiskFiles(ctx, sitePath); err != nil {
+	if entries, err = w.DiskFiles(ctx, review.SitePath); err != nil {
 		return nil, err
 	}
-	site, err := siteOf(entries, read)
+	site, err := review.Site(entries, read)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +54,7 @@ func openCampus(ctx context.Context, root string) (*campusTree, error) {
 		return nil, err
 	}
 	for _, s := range sources {
-		f := t.parser.ParseOdd(s.Source, s.odd, s.unusable)
+		f := t.parser.ParseOdd(s.Source, s.Odd, s.Unusable)
 		if f.Campus == nil {
 			return nil, fail(f.Path+" has an error", "what is wrong: gatepost check -C "+quote(root))
 		}

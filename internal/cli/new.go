@@ -16,6 +16,7 @@ import (
 
 	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/registration"
+	"example.edu/gatepost/internal/register/review"
 )
 
 // kinds are what a machine can be, as #Host says.
@@ -196,20 +197,20 @@ func (d *draft) judge(ctx context.Context, o Options, c *checkout, p string, tex
 	if err != nil {
 		return err
 	}
-	i, taken := slices.BinarySearchFunc(base.sources, p, func(s source, p string) int { return strings.Compare(s.Path, p) })
+	i, taken := slices.BinarySearchFunc(base.Sources, p, func(s review.Source, p string) int { return strings.Compare(s.Path, p) })
 	if taken {
 		return exists(p)
 	}
-	added := source{Source: registration.Source{Path: p, Size: int64(len(text)), Data: text}}
-	head := &tree{site: base.site, sources: slices.Insert(slices.Clone(base.sources), i, added)}
+	added := review.Source{Source: registration.Source{Path: p, Size: int64(len(text)), Data: text}}
+	head := review.Tree{Site: base.Site, Sources: slices.Insert(slices.Clone(base.Sources), i, added)}
 	progress, stop := startProgress(ctx, o.Stderr, "checking", "files")
 	defer stop()
-	before, after, err := parseChange(ctx, base, head, progress)
+	change, err := review.Read(ctx, base.Tree, head, o.Now(), &progress.Counter)
 	if err != nil {
-		return err
+		return explainTree(err)
 	}
 	stop()
-	problems := slices.DeleteFunc(policy.Judge(before, after, policy.Author{}, o.Now()), func(p registration.Problem) bool {
+	problems := slices.DeleteFunc(change.Problems(policy.Author{}), func(p registration.Problem) bool {
 		return p.Severity == registration.Warning
 	})
 	if len(problems) == 0 {

@@ -3,11 +3,13 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"example.edu/gatepost/internal/register/policy"
-	"example.edu/gatepost/internal/register/registration"
+	"example.edu/gatepost/internal/register/review"
 )
 
 func newPlan(o Options) *cobra.Command {
@@ -40,7 +42,7 @@ func newPlan(o Options) *cobra.Command {
 		defer c.close()
 		p, stop := startProgress(cmd.Context(), o.Stderr, "planning", "files")
 		defer stop()
-		plan, err := makePlan(cmd.Context(), c, *base, p)
+		plan, err := makePlan(cmd.Context(), c, *base, o.Now(), p)
 		if err != nil {
 			return err
 		}
@@ -55,7 +57,8 @@ func newPlan(o Options) *cobra.Command {
 		case "json":
 			return plan.json(o.Stdout)
 		case "markdown":
-			return plan.markdown(o.Stdout)
+			_, err := io.WriteString(o.Stdout, plan.Markdown(plan.evidence))
+			return err
 		default:
 			return plan.text(o.Stdout)
 		}
@@ -65,53 +68,26 @@ func newPlan(o Options) *cobra.Command {
 
 // A planReport is a plan with what a reader wants to know besides.
 type planReport struct {
-	policy.Plan
-	was, is       *policy.Snapshot
-	before, after int        // registered addresses
-	faulty        int        // files with errors, which the plan leaves out
-	evidence      *witnesses // nil if none was asked for
-	notes         []string   // hints for the person at the terminal
+	review.Plan
+	was, is  *policy.Snapshot
+	evidence *review.Witnesses // nil if none was asked for
+	notes    []string          // hints for the person at the terminal
 }
 
-// makePlan builds the register at base and on disk, both under the site rules
-// of base, and compares.
-func makePlan(ctx context.Context, c *checkout, rev string, p *progress) (*planReport, error) {
-	base, err := c.at(ctx, rev)
+// makePlan builds the register at base and as merging the files on disk would
+// make it, both under the site rules of base, and compares.
+func makePlan(ctx context.Context, c *checkout, rev string, now time.Time, p *progress) (*planReport, error) {
+	change, err := c.change(ctx, rev, now, p)
 	if err != nil {
 		return nil, err
 	}
-	head, err := c.disk(ctx)
-	if err != nil {
+	r := &planReport{Plan: change.Plan(), was: change.Was(), is: change.Is(), notes: change.notes}
+	if r.Head, err = c.headName(ctx, change.disk); err != nil {
 		return nil, err
 	}
-	name, err := c.headName(ctx, head)
-	if err != nil {
-		return nil, err
-	}
-	before, after, err := parseChange(ctx, base, head, p)
-	if err != nil {
-		return nil, err
-	}
-	was, _ := policy.Build(before, policy.Options{Commit: base.commit.String()})
-	is, problems := policy.Build(after, policy.Options{Commit: name, Incumbents: was})
-	r := &planReport{Plan: policy.NewPlan(was, is), was: was, is: is, before: was.Len(), after: is.Len(), faulty: faultyFiles(problems)}
-	if hint := c.behind(ctx, base.commit, rev); hint != "" {
-		r.notes = append(r.notes, hint)
-	}
-	if r.faulty > 0 {
+	if r.Faulty > 0 {
 		r.notes = append(r.notes, fmt.Sprintf("%s with errors left out of the plan; what is wrong: %s",
-			count(r.faulty, "file", "files"), commandLine("check", "--base", rev)))
+			count(r.Faulty, "file", "files"), commandLine("check", "--base", rev)))
 	}
 	return r, nil
-}
-
-// faultyFiles counts the files that have an error.
-func faultyFiles(problems []registration.Problem) int {
-	files := map[string]bool{}
-	for _, p := range problems {
-		if p.Severity != registration.Warning {
-			files[p.File] = true
-		}
-	}
-	return len(files)
 }

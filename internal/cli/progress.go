@@ -6,18 +6,16 @@ import (
 	"io"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/term"
+
+	"example.edu/gatepost/internal/register/review"
 )
 
 // A progress shows on a terminal how far a long run has come, from a second
 // on. On anything that is not a terminal it shows nothing.
-type progress struct {
-	done  atomic.Int64
-	total atomic.Int64 // 0 while unknown
-}
+type progress struct{ review.Counter }
 
 // progressAfter is how long a command is silent; then it says what it does.
 const progressAfter = time.Second
@@ -50,8 +48,8 @@ func (p *progress) show(ctx context.Context, w io.Writer, verb, noun string) (st
 				return
 			case <-ticker.C:
 				drawn = true
-				if total := p.total.Load(); total > 0 {
-					fmt.Fprintf(w, "%s%s %s of %s %s", toStart, verb, thousands(int(p.done.Load())), thousands(int(total)), noun)
+				if total := p.Total.Load(); total > 0 {
+					fmt.Fprintf(w, "%s%s %s of %s %s", toStart, verb, thousands(int(p.Done.Load())), thousands(int(total)), noun)
 				} else {
 					fmt.Fprintf(w, "%s%s …", toStart, verb)
 				}

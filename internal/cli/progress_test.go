@@ -13,13 +13,13 @@ func TestProgressIsSilentForASecondAndLeavesNothing(t *testing.T) {
 		var screen bytes.Buffer
 		p := &progress{}
 		stop := p.show(t.Context(), &screen, "checking", "files")
-		p.total.Store(4000)
-		p.done.Store(10)
+		p.Total.Store(4000)
+		p.Done.Store(10)
 		advance(progressAfter - time.Millisecond)
 		if screen.Len() > 0 {
 			t.Errorf("within a second: %q", screen.String())
 		}
-		p.done.Store(1234)
+		p.Done.Store(1234)
 		advance(2 * time.Millisecond)
 		if got := screen.String(); !strings.HasSuffix(got, "checking 1,234 of 4,000 files") {
 			t.Errorf("after a second: %q", got)

@@ -4,43 +4,17 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net/netip"
-	"slices"
-	"strings"
 
 	"example.edu/gatepost/internal/register/evidence"
 	"example.edu/gatepost/internal/register/registration"
+	"example.edu/gatepost/internal/register/review"
 )
 
-// summary counts the findings; "" where none was asked for.
-func (w *witnesses) summary() string {
-	if w == nil {
-		return ""
-	}
-	var n [3]int
-	for _, e := range w.list {
-		for _, f := range e.Findings {
-			n[f.Outcome]++
-		}
-	}
-	text := fmt.Sprintf("evidence on %s: %d confirmed, %d contradicted, %d unknown", count(len(w.list), "address", "addresses"),
-		n[evidence.Confirmed], n[evidence.Contradicted], n[evidence.Unknown])
-	if w.left > 0 {
-		text += fmt.Sprintf("; nobody was asked about %s more", thousands(w.left))
-	}
-	return text
-}
-
-// entries are those to render; none where none was asked for.
-func (w *witnesses) entries() []witness {
-	if w == nil {
+// findingLines are what was found of one address, as they stand below it.
+func findingLines(e *review.Witness) []string {
+	if e == nil {
 		return nil
 	}
-	return w.list
-}
-
-// lines are what was found of one address, as they stand below it.
-func (e witness) lines() []string {
 	var lines []string
 	for _, f := range e.Findings {
 		lines = append(lines, printable(fmt.Sprintf("%s: %s: %s", f.Source, f.Outcome, f.Text)))
@@ -51,26 +25,12 @@ func (e witness) lines() []string {
 	return lines
 }
 
-// about are the lines on one address, if there are any.
-func (w *witnesses) about(ip string) []string {
-	addr, err := netip.ParseAddr(ip)
-	if err != nil {
-		return nil
-	}
-	list := w.entries()
-	i, found := slices.BinarySearchFunc(list, addr, func(e witness, a netip.Addr) int { return e.IP.Compare(a) })
-	if !found {
-		return nil
-	}
-	return list[i].lines()
-}
-
 // evidenceText is for people: the place and the address, then what was found.
-func evidenceText(out io.Writer, w *witnesses) error {
+func evidenceText(out io.Writer, w *review.Witnesses) error {
 	var b bytes.Buffer
-	for _, e := range w.entries() {
+	for _, e := range w.Entries() {
 		fmt.Fprintf(&b, "%s:%d:%d: evidence: %s %s\n", printable(e.File), max(e.Line, 1), max(e.Column, 1), e.IP, printable(e.Name))
-		for _, line := range e.lines() {
+		for _, line := range findingLines(&e) {
 			fmt.Fprintf(&b, "  %s\n", line)
 		}
 	}
@@ -81,8 +41,8 @@ func evidenceText(out io.Writer, w *witnesses) error {
 // evidenceGitHub annotates the lines of addresses that something is to be said
 // against, or of which nothing is known. A runner shows few notes, so what is
 // confirmed makes none.
-func evidenceGitHub(out io.Writer, w *witnesses) error {
-	for _, e := range w.entries() {
+func evidenceGitHub(out io.Writer, w *review.Witnesses) error {
+	for _, e := range w.Entries() {
 		for _, f := range e.Findings {
 			command := "notice"
 			switch f.Outcome {
@@ -105,19 +65,19 @@ func evidenceGitHub(out io.Writer, w *witnesses) error {
 // it, and what was found.
 type checkJSON struct {
 	Problems []registration.Problem `json:"problems"`
-	Evidence []witness              `json:"evidence"`
+	Evidence []review.Witness       `json:"evidence"`
 	NotAsked int                    `json:"notAsked"` // addresses over the bound
 }
 
 // printFindings writes problems and evidence in one of check's formats.
-func printFindings(out io.Writer, format string, found findings, w *witnesses) error {
+func printFindings(out io.Writer, format string, found findings, w *review.Witnesses) error {
 	if format == "json" && w != nil {
-		report := checkJSON{Problems: found.problems, Evidence: w.list, NotAsked: w.left}
+		report := checkJSON{Problems: found.problems, Evidence: w.List, NotAsked: w.Left}
 		if report.Problems == nil {
 			report.Problems = []registration.Problem{}
 		}
 		if report.Evidence == nil {
-			report.Evidence = []witness{}
+			report.Evidence = []review.Witness{}
 		}
 		return writeJSON(out, report)
 	}
@@ -128,28 +88,4 @@ func printFindings(out io.Writer, format string, found findings, w *witnesses) e
 		return evidenceGitHub(out, w)
 	}
 	return evidenceText(out, w)
-}
-
-// evidenceMarkdown is a table for a pull request's comment.
-func evidenceMarkdown(b *bytes.Buffer, w *witnesses) {
-	list := w.entries()
-	if len(list) == 0 {
-		return
-	}
-	fmt.Fprintf(b, "\n#### Evidence (%s)\n\n| address | | source | |\n|---|---|---|---|\n", thousands(len(list)))
-	marks := map[evidence.Outcome]string{evidence.Confirmed: "✓", evidence.Contradicted: "✗", evidence.Unknown: "?"}
-	shown := rows(b, maxComment, list[:min(len(list), maxRows/2)], func(e witness) string {
-		var lines strings.Builder
-		for _, f := range e.Findings {
-			cells := []string{markdownCell(f.Text)}
-			for _, d := range f.Detail {
-				cells = append(cells, markdownCell(d))
-			}
-			fmt.Fprintf(&lines, "| %s | %s %s | %s | %s |\n", markdownCell(e.IP.String()), marks[f.Outcome], f.Outcome, f.Source, strings.Join(cells, "<br>"))
-		}
-		return lines.String()
-	})
-	if n := len(list) - shown + w.left; n > 0 {
-		fmt.Fprintf(b, "\n… and %s more addresses: `gatepost check --evidence`\n", thousands(n))
-	}
 }

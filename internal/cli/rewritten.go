@@ -11,7 +11,10 @@ import (
 	"example.edu/gatepost/internal/register/registration"
 )
 
-const attributesPath = ".gitattributes"
+const (
+	attributesPath = ".gitattributes"
+	maxAttributes  = 1 << 20 // bytes
+)
 
 // rewriting finds the attributes with which git makes another file of what is
 // committed. That of line ends is harmless: all are read alike.
@@ -22,7 +25,7 @@ var rewriting = regexp.MustCompile(`(?m)^[^#\n]*\s(ident|filter|working-tree-enc
 // "$Id:" and "$" is replaced on the way to the disk: check would see harmless
 // files there, and the relay, which reads what is committed, would see others.
 func (c *checkout) rewritten(ctx context.Context, disk *tree) ([]registration.Problem, error) {
-	text, err := c.git.DiskRead(ctx, attributesPath, maxSite)
+	text, err := c.git.DiskRead(ctx, attributesPath, maxAttributes)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !rewriting.Match(text) {
 		return nil, nil // what cannot be read is suspicious
 	}
@@ -35,7 +38,7 @@ func (c *checkout) rewritten(ctx context.Context, disk *tree) ([]registration.Pr
 		return nil, err
 	}
 	var found []registration.Problem
-	for _, s := range disk.sources {
+	for _, s := range disk.Sources {
 		blob, ok := committed[s.Path]
 		if !ok || s.Mode != registration.Regular || s.Size != int64(len(s.Data)) ||
 			blob == blobHash(s.Data) || blob == blobHash(bytes.ReplaceAll(s.Data, []byte("\r\n"), []byte("\n"))) {

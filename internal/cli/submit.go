@@ -12,9 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.edu/gatepost/internal/register/forge"
-	"example.edu/gatepost/internal/register/gitsync"
-	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/registration"
+	"example.edu/gatepost/internal/register/review"
 )
 
 func newSubmit(o Options) *cobra.Command {
@@ -147,29 +146,29 @@ func (s *submission) paths(dir string, args []string) ([]string, error) {
 // change is the base with the named files as they are on disk, and what that
 // changes. Other files that differ on disk are none of this.
 func (s *submission) change(ctx context.Context, base *tree, paths []string) (*tree, []forge.Change, error) {
-	head := &tree{site: base.site, sources: slices.Clone(base.sources)}
+	head := &tree{Tree: review.Tree{Site: base.Site, Sources: slices.Clone(base.Sources)}}
 	var changes []forge.Change
 	for _, p := range paths {
 		entries, err := s.c.git.DiskFiles(ctx, p)
 		if err != nil {
 			return nil, nil, err
 		}
-		found, err := sourcesOf(entries, func(e gitsync.Entry, max int64) ([]byte, error) { return s.c.git.DiskRead(ctx, e.Path, max) })
+		found, err := s.c.diskSources(ctx, entries)
 		if err != nil {
 			return nil, nil, err
 		}
-		i, had := slices.BinarySearchFunc(head.sources, p, func(s source, p string) int { return strings.Compare(s.Path, p) })
+		i, had := slices.BinarySearchFunc(head.Sources, p, func(s review.Source, p string) int { return strings.Compare(s.Path, p) })
 		switch {
-		case len(found) == 1 && found[0].Path == p && had && found[0].same(head.sources[i]):
+		case len(found) == 1 && found[0].Path == p && had && found[0].Same(head.Sources[i]):
 			continue
 		case len(found) == 1 && found[0].Path == p && had:
-			head.sources[i] = found[0]
+			head.Sources[i] = found[0]
 			changes = append(changes, forge.Change{Path: p, Data: found[0].Data})
 		case len(found) == 1 && found[0].Path == p:
-			head.sources = slices.Insert(head.sources, i, found[0])
+			head.Sources = slices.Insert(head.Sources, i, found[0])
 			changes = append(changes, forge.Change{Path: p, Data: found[0].Data})
 		case len(found) == 0 && had:
-			head.sources = slices.Delete(head.sources, i, i+1)
+			head.Sources = slices.Delete(head.Sources, i, i+1)
 			changes = append(changes, forge.Change{Path: p, Remove: true})
 		case len(found) == 0:
 			return nil, nil, fail("there is no file "+p+", neither on disk nor in "+s.target.rev, "the files that differ: git status "+registerDir)
@@ -187,17 +186,16 @@ func (s *submission) change(ctx context.Context, base *tree, paths []string) (*t
 func (s *submission) judge(ctx context.Context, base, head *tree, changes []forge.Change) error {
 	p, stop := startProgress(ctx, s.o.Stderr, "checking", "files")
 	defer stop()
-	before, after, err := parseChange(ctx, base, head, p)
+	change, err := review.Read(ctx, base.Tree, head.Tree, s.o.Now(), &p.Counter)
 	if err != nil {
-		return err
+		return explainTree(err)
 	}
-	incumbents, _ := policy.Build(before, policy.Options{})
-	author, err := s.target.author(ctx, incumbents, changes)
+	author, err := s.target.author(ctx, change.Was(), changes)
 	if err != nil {
 		return err
 	}
 	stop()
-	problems := policy.Judge(before, after, author, s.o.Now())
+	problems := change.Problems(author)
 	errors := slices.DeleteFunc(slices.Clone(problems), func(p registration.Problem) bool { return p.Severity == registration.Warning })
 	if len(errors) == 0 {
 		return nil
@@ -217,7 +215,7 @@ func nameOf(changes []forge.Change) string {
 // titleOf says what happens to which file.
 func titleOf(base *tree, changes []forge.Change) string {
 	c := changes[0]
-	_, had := slices.BinarySearchFunc(base.sources, c.Path, func(s source, p string) int { return strings.Compare(s.Path, p) })
+	_, had := slices.BinarySearchFunc(base.Sources, c.Path, func(s review.Source, p string) int { return strings.Compare(s.Path, p) })
 	verb := "Register "
 	switch {
 	case c.Remove:

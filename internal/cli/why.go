@@ -15,6 +15,7 @@ import (
 
 	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/registration"
+	"example.edu/gatepost/internal/register/review"
 )
 
 func newWhy(o Options) *cobra.Command {
@@ -94,9 +95,9 @@ func viewAt(ctx context.Context, c *checkout, at string, now time.Time, p *progr
 	if err != nil {
 		return view{}, err
 	}
-	files, err := parseAll(ctx, t.site, t.sources, p)
+	files, err := review.Parse(ctx, t.Site, t.Sources, &p.Counter)
 	if err != nil {
-		return view{}, err
+		return view{}, explainTree(err)
 	}
 	v := view{tree: t, files: files, now: now}
 	v.snapshot, v.problems = policy.Build(files, policy.Options{Commit: t.commit.String(), Now: now})
@@ -187,7 +188,7 @@ func (v view) faulty(addr netip.Addr) []registration.Problem {
 	for i, f := range v.files {
 		names := f.Registration != nil && hasHost(f.Registration, addr) ||
 			f.Registration == nil && registration.Kind(f.Path) == registration.KindRegistration &&
-				bytes.Contains(v.tree.sources[i].Data, strconv.AppendQuote(nil, addr.String()))
+				bytes.Contains(v.tree.Sources[i].Data, strconv.AppendQuote(nil, addr.String()))
 		if !names {
 			continue
 		}

@@ -47,7 +47,7 @@ const maxMoves = 16
 // it is, is followed. What the history cannot tell is nil: a shallow clone
 // has none, and that is no reason to say nothing else.
 func (v view) origin(ctx context.Context, c *checkout, path string, addr netip.Addr) (since, changed *origin) {
-	parser, err := registration.NewParser(v.tree.site)
+	parser, err := registration.NewParser(v.tree.Site)
 	if err != nil {
 		return nil, nil
 	}
@@ -95,7 +95,7 @@ func (c *checkout) holds(ctx context.Context, parser *registration.Parser, commi
 	if err != nil || len(sources) != 1 {
 		return false
 	}
-	r := parser.ParseOdd(sources[0].Source, sources[0].odd, sources[0].unusable).Registration
+	r := parser.ParseOdd(sources[0].Source, sources[0].Odd, sources[0].Unusable).Registration
 	return r != nil && hasHost(r, addr)
 }
 

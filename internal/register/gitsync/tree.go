@@ -15,6 +15,8 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
+
+	"example.edu/gatepost/internal/register/registration"
 )
 
 // Files lists the files of a commit below the given paths (folders or single
@@ -176,18 +178,11 @@ func settle(list []Entry) []Entry {
 			}
 		}
 	}
-	first := make(map[string]int, len(list))
-	for i, e := range list {
-		folded := strings.ToLower(e.Path)
-		j, taken := first[folded]
-		if !taken {
-			first[folded] = i
-			continue
+	registration.Twins(len(list), func(i int) string { return list[i].Path }, func(i int, odd string) {
+		if list[i].Odd == "" {
+			list[i].Odd = odd
 		}
-		if e.Odd == "" {
-			list[i].Odd = "the name differs only in case from " + list[j].Path
-		}
-	}
+	})
 	return list
 }
 

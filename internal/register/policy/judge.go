@@ -1,9 +1,12 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"example.edu/gatepost/internal/register/registration"
@@ -20,7 +23,8 @@ import (
 //     registered before, else a Warning: a block may come over a registration,
 //     and the owner of a blocked one may still mend or renew it;
 //   - what the parser itself calls a Warning stays one;
-//   - author-not-speaker is always an Error. For every registration touched,
+//   - author-not-speaker is an Error, but a Warning where a team decides that
+//     could not be asked (Author.Unread). For every registration touched,
 //     the author must speak for its department before the change and after it,
 //     and for the one whose folder it is in, each as base knows it: nobody gives
 //     himself a say in the same pull request. A rename is a removal and an
@@ -135,42 +139,72 @@ func newlyClaimed(p registration.Problem, f *registration.File, holder func(neti
 	return false
 }
 
-// authority says for which departments of t the author may not speak.
-func (t touch) authority(before *Snapshot, author Author) []registration.Problem {
+// departments are those that the author of t must speak for: that of the folder
+// and those of the file before and after. Files of the campus and blocks have
+// none.
+func (t touch) departments() []string {
 	if dir := folder(t.path); dir == "" || isCampus(t.path) || isBlock(t.path) {
 		return nil
 	}
-	var at registration.Pos
 	departments := []string{folder(t.path)}
-	add := func(f *registration.File) {
-		if f != nil && f.Registration != nil && f.Registration.Department != departments[0] {
+	for _, f := range []*registration.File{t.base, t.head} {
+		if f != nil && f.Registration != nil && !slices.Contains(departments, f.Registration.Department) {
 			departments = append(departments, f.Registration.Department)
 		}
 	}
-	add(t.base)
-	add(t.head)
+	return departments
+}
+
+// authority says for which departments of t the author may not speak.
+func (t touch) authority(before *Snapshot, author Author) []registration.Problem {
+	var at registration.Pos
 	if t.head != nil && t.head.Registration != nil {
 		at = t.head.Registration.At.Department
 	}
 	var problems []registration.Problem
-	said := make(map[string]bool)
-	for _, id := range departments {
+	for _, id := range t.departments() {
 		d := before.Department(id)
-		if said[id] || author.SpeaksFor(d) {
+		if author.SpeaksFor(d) {
 			continue
 		}
-		said[id] = true
 		p := registration.Problem{
 			File: t.path, Line: int(at.Line), Column: int(at.Column),
 			Rule: registration.RuleAuthorNotSpeaker, Severity: registration.Error,
 			Message: fmt.Sprintf("%s does not speak for %s", author.name(), id),
 			Hint:    "ask one of its speakers to open the pull request; registrations/campus/departments.cue names them",
 		}
-		if d == nil {
+		switch {
+		case d == nil:
 			p.Message = fmt.Sprintf("%s does not speak for %s, which is no department yet", author.name(), id)
 			p.Hint = "a department and its speakers are merged first, in a pull request of their own"
+		case d.Team.ID != 0 && slices.Contains(author.Unread, d.Team.ID):
+			p.Severity = registration.Warning
+			p.Message = fmt.Sprintf("%s speaks for %s only as a member of its team %s, and who is in that cannot be seen here", author.name(), id, d.Team.Slug)
+			p.Hint = "the check of the pull request asks the forge, and decides"
 		}
 		problems = append(problems, p)
 	}
 	return problems
+}
+
+// Teams are the teams that could make author a speaker where Judge asks for one
+// and the account alone is none: those whose members its caller must know.
+// They are sorted by number.
+func (before *Register) Teams(head []*registration.File, author Author) []registration.Team {
+	var teams []registration.Team
+	if !author.known() {
+		return nil
+	}
+	for _, t := range before.touched(sortedFiles(head)) {
+		for _, id := range t.departments() {
+			d := before.snapshot.Department(id)
+			if d != nil && d.Team.ID != 0 && !author.SpeaksFor(d) && !slices.Contains(teams, d.Team) {
+				teams = append(teams, d.Team)
+			}
+		}
+	}
+	slices.SortFunc(teams, func(a, b registration.Team) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), strings.Compare(a.Slug, b.Slug))
+	})
+	return teams
 }

@@ -148,3 +148,36 @@ func TestJudgeAuthority(t *testing.T) {
 		}
 	})
 }
+
+// TestTeamsThatCannotBeAsked: a team decides only where the account does not,
+// and where nobody may look into it, that is a warning and no verdict.
+func TestTeamsThatCannotBeAsked(t *testing.T) {
+	team := registration.Team{Slug: "lsa-physics", ID: 42}
+	base := campus()
+	for _, f := range base {
+		for i := range f.Campus.Departments {
+			if f.Campus.Departments[i].ID == "lsa-physics" {
+				f.Campus.Departments[i].Team = team
+			}
+		}
+	}
+	head := append(slices.Clone(base), request(mfpPath, "141.211.13.21"))
+	register := NewRegister(base, Options{Now: today()})
+	if got := register.Teams(head, engineer); len(got) != 1 || got[0] != team {
+		t.Errorf("an engineer's teams: %v", got)
+	}
+	if got := register.Teams(head, physicist); len(got) != 0 {
+		t.Errorf("a physicist's teams: %v", got)
+	}
+	if got := register.Teams(head, Author{}); len(got) != 0 {
+		t.Errorf("nobody's teams: %v", got)
+	}
+	wantProblems(t, Judge(base, head, engineer, today()), "error "+mfpPath+":1:13: author-not-speaker")
+	unread := engineer
+	unread.Unread = []int64{42}
+	wantProblems(t, Judge(base, head, unread, today()), "warning "+mfpPath+":1:13: author-not-speaker")
+	unread.Unread = []int64{43}
+	wantProblems(t, Judge(base, head, unread, today()), "error "+mfpPath+":1:13: author-not-speaker")
+	unread.Unread, unread.Teams = []int64{42}, []int64{42}
+	wantProblems(t, Judge(base, head, unread, today()))
+}

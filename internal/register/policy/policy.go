@@ -57,6 +57,11 @@ type Author struct {
 	Login string  // for display; decides only where ID is 0 (a preview at somebody's desk)
 	ID    int64   // the forge's number of the account
 	Teams []int64 // the forge's numbers of the teams that the account is in
+
+	// Unread are teams that nobody here may look into. Where one of them would
+	// decide, it is said so, and somebody else must: author-not-speaker is a
+	// Warning then.
+	Unread []int64
 }
 
 // SpeaksFor reports whether the author may change what belongs to d. An

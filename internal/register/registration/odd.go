@@ -1,5 +1,7 @@
 package registration
 
+import "strings"
+
 // ParseOdd is Parse for a file whose name may be odd: odd says why the name
 // cannot be trusted to mean the same file everywhere, "" for nearly every file;
 // unusable, that it is no valid path at all, and then the content is not read.
@@ -20,4 +22,19 @@ func (p *Parser) ParseOdd(src Source, odd string, unusable bool) *File {
 	f := *p.Parse(src)
 	f.Problems = append([]Problem{problem}, f.Problems...)
 	return &f
+}
+
+// Twins tells of each path of a sorted list that is like an earlier one but for
+// its case: on a Mac or under Windows the two are one file. tell gets its place
+// in the list and what is odd about it, for ParseOdd.
+func Twins(n int, path func(i int) string, tell func(i int, odd string)) {
+	first := make(map[string]int, n)
+	for i := range n {
+		folded := strings.ToLower(path(i))
+		if j, taken := first[folded]; taken {
+			tell(i, "the name differs only in case from "+path(j))
+			continue
+		}
+		first[folded] = i
+	}
 }

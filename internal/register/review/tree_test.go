@@ -1,4 +1,4 @@
-package cli
+package review
 
 import (
 	"fmt"
@@ -17,11 +17,11 @@ func TestTheRegisterAsAWholeIsBounded(t *testing.T) {
 	for i := range registration.MaxRegister / registration.MaxFile {
 		entries = append(entries, gitsync.Entry{Path: fmt.Sprintf("registrations/its/%d.cue", i)})
 	}
-	if sources, err := sourcesOf(entries, read); err != nil || len(sources) != len(entries) {
+	if sources, err := Sources(entries, read); err != nil || len(sources) != len(entries) {
 		t.Errorf("%d files: %v", len(sources), err)
 	}
 	entries = append(entries, gitsync.Entry{Path: "registrations/its/more.cue"})
-	if _, err := sourcesOf(entries, read); err == nil || !strings.Contains(err.Error(), "256 MiB together") {
+	if _, err := Sources(entries, read); err == nil || !strings.Contains(err.Error(), "256 MiB together") {
 		t.Errorf("one file more: %v", err)
 	}
 }
