@@ -83,10 +83,10 @@ type App struct {
 	KeyFile      string
 }
 
-// A Webhook is where the forge's push notices come in.
+// A Webhook is where the forge's deliveries come in.
 type Webhook struct {
 	Listen     string
-	SecretFile string
+	SecretFile string // an absolute path
 }
 
 // Verify says who must vouch for a commit.

@@ -64,6 +64,7 @@ portal: "https://relay.umich.edu/"
 listen: {relay: ["192.0.2.1:25", "[2001:db8::1]:25"], submission: [], "http": ""}
 listen: socket: "/tmp/x/../g.sock"
 register: {repository: "/srv/register.git", branch: "prod/eu", poll: "1m30s", tokenFile: "/etc/t", maxRemovals: 1}
+register: webhook: {listen: "127.0.0.1:9588", secretFile: "/etc/s"}
 state: "/data"
 deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
 confirm: true
@@ -78,8 +79,9 @@ queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 		Postmaster: mail.Address{Local: "mail-ops", Domain: "umich.edu"},
 		Portal:     "https://relay.umich.edu",
 		Listen:     Listen{Relay: []string{"192.0.2.1:25", "[2001:db8::1]:25"}, Submission: []string{}, Socket: "/tmp/g.sock"},
-		Register:   Register{Repository: "/srv/register.git", Branch: "prod/eu", Poll: 90 * time.Second, TokenFile: "/etc/t", MaxRemovals: 1},
-		State:      "/data",
+		Register: Register{Repository: "/srv/register.git", Branch: "prod/eu", Poll: 90 * time.Second, TokenFile: "/etc/t", MaxRemovals: 1,
+			Webhook: &Webhook{Listen: "127.0.0.1:9588", SecretFile: "/etc/s"}},
+		State: "/data",
 		Deliver: Deliver{Smarthosts: []string{"mx1.umich.edu:25", "192.0.2.9:2525"}, TLS: TLSOff, Timeouts: Timeouts{
 			Connect: 5 * time.Second, Command: time.Minute, Data: time.Minute, Dot: time.Hour}},
 		Confirm: true,
@@ -152,7 +154,8 @@ func TestRefused(t *testing.T) {
 		"app without a forge":       {strings.Replace(minimal, "https://github.com", "", 1) + `register: app: {id: 1, installation: 2, keyFile: "/k"}`, "register.repository is not there"},
 		"app without an owner":      {strings.Replace(minimal, "umich/", "", 1) + `register: app: {id: 1, installation: 2, keyFile: "/k"}`, "register.repository is not there"},
 		"app in clear text":         {strings.Replace(minimal, "https://", "http://", 1) + `register: app: {id: 1, installation: 2, keyFile: "/k"}`, "in clear text"},
-		"webhook":                   {minimal + `register: webhook: {listen: ":1", secretFile: "/k"}`, "register.webhook is not supported yet"},
+		"webhook without a secret":  {minimal + `register: webhook: listen: ":1"`, "secretFile is missing in register.webhook"},
+		"webhook and status pages":  {minimal + `register: webhook: {listen: "127.0.0.1:9587", secretFile: "/k"}`, "register.webhook.listen: 127.0.0.1:9587 is taken by listen"},
 		"verify":                    {minimal + `register: verify: {}`, "register.verify is not supported yet"},
 		"verify github":             {minimal + `register: verify: github: {}`, "postmasters is missing in register.verify.github"},
 		"no waits":                  {minimal + `queue: retry: []`, "queue.retry has 0 waits"},

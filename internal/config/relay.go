@@ -149,7 +149,9 @@ func (d *document) register(raw *rawRelay) Register {
 		}
 	}
 	if g.Webhook != nil {
-		d.listenAddr("register.webhook.listen", g.Webhook.Listen)
+		const path = "register.webhook.listen"
+		d.listenAddr(path, g.Webhook.Listen)
+		d.alone(path, g.Webhook.Listen, raw.Listen)
 		d.absolute("register.webhook.secretFile", g.Webhook.SecretFile)
 	}
 	if v := raw.Register.Verify; v != nil {
@@ -165,7 +167,6 @@ func (d *document) register(raw *rawRelay) Register {
 // one relies on it. A row goes when its feature comes.
 func (d *document) unsupported() {
 	for _, row := range []struct{ path, instead string }{
-		{"register.webhook", "take it out; register.poll finds new commits by itself"},
 		{"register.verify", "take it out; until then, protect the branch on the forge"},
 	} {
 		if d.has(row.path) {
@@ -206,6 +207,16 @@ func (d *document) listen(l Listen) Listen {
 		d.wrong("listen.socket", fmt.Sprintf("listen.socket is longer than the %d bytes that a unix socket's name may have", maxSocket))
 	}
 	return l
+}
+
+// alone checks that an address is none of those of listen.
+func (d *document) alone(path, addr string, l Listen) {
+	if _, port, err := net.SplitHostPort(addr); err != nil || port == "0" {
+		return
+	}
+	if addr == l.HTTP || slices.Contains(l.Relay, addr) || slices.Contains(l.Submission, addr) {
+		d.wrong(path, fmt.Sprintf("%s: %s is taken by listen", path, addr))
+	}
 }
 
 // listenAddr checks "ADDRESS:PORT" with the address left out or literal: a name

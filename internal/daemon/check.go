@@ -44,6 +44,12 @@ func Check(path string, stdout, stderr io.Writer) int {
 			code = 1
 		}
 	}
+	if h := c.Register.Webhook; h != nil {
+		if _, err := readWebhookSecret(h.SecretFile); err != nil {
+			fmt.Fprintf(stderr, "%v\n  hint: the relay would not start; %s\n", err, secretHint)
+			code = 1
+		}
+	}
 	for _, field := range c.LogValue().Group() {
 		if field.Value.Kind() == slog.KindString {
 			fmt.Fprintf(stdout, "%-28s %q\n", field.Key, field.Value.String())

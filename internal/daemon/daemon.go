@@ -12,7 +12,7 @@
 //
 // The end goes backwards: all SMTP ports together, so that nothing new comes in
 // and bodies under way are finished; what operators and the monitoring look at;
-// the register, whose confirmations go into the spool; the queue, so that
+// the forge's webhook, which wakes the register; the register, whose confirmations go into the spool; the queue, so that
 // attempts under way are recorded; the spool, as everything writes to it; and
 // last the lock on the state folder, which lets the next relay in.
 package daemon
@@ -66,6 +66,7 @@ type relay struct {
 	liveNow  liveCount
 	source   *gitsync.Mirror
 	register *reconcile.Reconciler
+	hook     *hook // nil: no webhook
 	confirm  *confirm.Confirmer
 	queue    *queue.Queue
 	certs    *certificates // nil: no TLS
@@ -145,11 +146,14 @@ func (r *relay) prepare(ctx context.Context, c *config.Relay, reserve int64, s *
 	if err := r.openRegister(ctx, c, s); err != nil {
 		return d, err
 	}
+	if err := r.openWebhook(c, s); err != nil {
+		return d, err
+	}
 	if err := r.newServer(c); err != nil {
 		return d, err
 	}
 	r.status = r.newStatus(c)
-	return openDoors(ctx, c.Listen, r.log, s)
+	return openDoors(ctx, c, r.log, s)
 }
 
 // start lets everything run, the clients last.
@@ -162,6 +166,12 @@ func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
 		loop{"register", r.register.Run},
 		loop{"confirmations", r.recheckConfirmations},
 	)
+	if r.hook != nil {
+		s.start(
+			loop{"webhook", func(ctx context.Context) error { return r.hook.server.Serve(ctx, d.webhook) }},
+			loop{"webhook's secret watch", r.watchWebhookSecret},
+		)
+	}
 	s.start(r.fileWatches(watched)...)
 	s.start(serveHTTP("operators' socket", d.control, r.orders(), r.log))
 	if d.status != nil {

@@ -23,16 +23,23 @@ import (
 type doors struct {
 	control           net.Listener
 	status            net.Listener // nil: off
+	webhook           net.Listener // nil: none
 	relay, submission []net.Listener
 }
 
 // openDoors binds everything that the configuration names.
-func openDoors(ctx context.Context, l config.Listen, log *slog.Logger, s *steps) (d doors, err error) {
+func openDoors(ctx context.Context, c *config.Relay, log *slog.Logger, s *steps) (d doors, err error) {
+	l := c.Listen
 	if d.control, err = openSocket(ctx, l.Socket, s); err != nil {
 		return d, err
 	}
 	if l.HTTP != "" {
 		if d.status, err = openPort(ctx, "http", l.HTTP, log, s); err != nil {
+			return d, err
+		}
+	}
+	if h := c.Register.Webhook; h != nil {
+		if d.webhook, err = openPort(ctx, "webhook", h.Listen, log, s); err != nil {
 			return d, err
 		}
 	}
@@ -56,9 +63,9 @@ func openDoors(ctx context.Context, l config.Listen, log *slog.Logger, s *steps)
 func openPort(ctx context.Context, name, addr string, log *slog.Logger, s *steps) (net.Listener, error) {
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("opening listen.%s: %w", name, err)
+		return nil, fmt.Errorf("opening the port %s: %w", name, err)
 	}
-	s.later("listen."+name, func() error { return closed(ln.Close()) })
+	s.later("port "+name, func() error { return closed(ln.Close()) })
 	log.Info("listening", "event", "relay.listen", "port", name, "address", ln.Addr().String())
 	return ln, nil
 }

@@ -28,6 +28,9 @@ func (r *relay) newStatus(c *config.Relay) *status.Server {
 	if r.certs != nil {
 		sources.Certificate = r.certs.report
 	}
+	if r.hook != nil {
+		sources.Webhook = r.hook.report
+	}
 	return status.New(status.Options{
 		Host:     c.Hostname,
 		Version:  Version(),

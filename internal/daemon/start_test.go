@@ -65,6 +65,10 @@ func TestFailedStartLeavesNothingBehind(t *testing.T) {
 			w.certificate()
 			w.file("key.pem", string(key))
 		}, "private key does not match"},
+		{"no secret of the webhook", func(w *world) { w.webhook() }, "reading the webhook's secret"},
+		{"an empty secret of the webhook", func(w *world) { w.webhook(); w.file("hook", " \n\n") }, "hook: webhook: the secret is empty; openssl rand -hex 32"},
+		{"a short secret of the webhook", func(w *world) { w.webhook(); w.file("hook", "0123456789abcde\n") }, "the secret has 15 octets"},
+		{"port of the webhook", func(w *world) { w.file("hook", hookSecret); w.occupy("tcp", w.webhook()) }, "opening the port webhook: "},
 		{"spool is a file", obstruct("spool"), "opening the spool"},
 		{"register is a file", obstruct("register"), "register"},
 		{"socket is a file", func(w *world) { w.file("relay.sock", "") }, "relay.sock is in the way"},

@@ -161,12 +161,19 @@ func warnings(c *config.Relay) (out []warning) {
 	if a := c.Register.App; a != nil {
 		files = append(files, struct{ field, path string }{"register.app.keyFile", a.KeyFile})
 	}
+	if h := c.Register.Webhook; h != nil {
+		files = append(files, struct{ field, path string }{"register.webhook.secretFile", h.SecretFile})
+	}
 	for _, f := range files {
 		if who := exposed(f.path); who != "" {
-			out = append(out, warning{fmt.Sprintf("%s: %s holds a secret, and %s", f.field, f.path, who), "chmod 0640 " + f.path + ", or 0600"})
+			out = append(out, exposedWarning(f.field, f.path, who))
 		}
 	}
 	return out
+}
+
+func exposedWarning(field, path, who string) warning {
+	return warning{fmt.Sprintf("%s: %s holds a secret, and %s", field, path, who), "chmod 0640 " + path + ", or 0600"}
 }
 
 // exposed says who else may use a file; "" if nobody may, or there is none.

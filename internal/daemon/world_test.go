@@ -93,6 +93,7 @@ type world struct {
 	state      string
 	config     string
 	quiet      bool   // another relay confirms
+	poll       string // how often the register is looked at
 	register   string // more of the register's configuration, CUE
 	extra      string // more configuration, CUE
 	reserve    uint64 // octets that stay free on the state's disk; 0: the default
@@ -105,7 +106,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	needs(t, "git")
-	w := &world{t: t, dir: t.TempDir(), hop: newHop(t), log: &lockedBuffer{}, repository: "/register.git"}
+	w := &world{t: t, dir: t.TempDir(), hop: newHop(t), log: &lockedBuffer{}, repository: "/register.git", poll: "1s"}
 	w.checkout = filepath.Join(w.dir, "checkout")
 	w.remote = filepath.Join(w.dir, "git", "register.git")
 	w.socket, w.state, w.config = filepath.Join(w.dir, "relay.sock"), filepath.Join(w.dir, "state"), filepath.Join(w.dir, "relay.cue")
@@ -297,14 +298,14 @@ postmaster: "postmaster@lab.example"
 portal:     "https://relay.lab.example"
 listen: {relay: [%q], submission: [%q], http: %q, socket: %q}
 tls: {certificate: %q, key: %q}
-register: {repository: %q, branch: "main", poll: "1s"%s}
+register: {repository: %q, branch: "main", poll: %q%s}
 state: %q
 deliver: smarthosts: [%q]
 confirm: %v
 %s
 `, w.relay, w.submission, w.status, w.socket,
 		filepath.Join(w.dir, "cert.pem"), filepath.Join(w.dir, "key.pem"),
-		"http://"+w.gitAddr+w.repository, w.register, w.state, w.hop.addr, !w.quiet, w.extra)
+		"http://"+w.gitAddr+w.repository, w.poll, w.register, w.state, w.hop.addr, !w.quiet, w.extra)
 	if err := os.WriteFile(w.config, []byte(text), 0o644); err != nil {
 		w.t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ const (
 	failuresMany    = 3                   // of one destination, in a row
 	deferralsMany   = 10                  // attempts at one destination in a row that delivered nothing
 	certificateSoon = 14 * 24 * time.Hour // until it expires
+	refusedLong     = 24 * time.Hour      // after which a refused delivery is forgotten
 )
 
 // judge lists what is wrong in a report, the worst first. It is pure; Text and
@@ -51,6 +52,15 @@ func judge(r *Report) []Finding {
 		}
 		if c.Error != "" {
 			look("mend the files; they are read again when they change", "the new certificate cannot be used: %s", c.Error)
+		}
+	}
+	if w := r.Webhook; w != nil {
+		if w.Error != "" {
+			look("mend the file; it is read again when it changes", "the webhook's new secret cannot be used, and the one before stays in use: %s", w.Error)
+		}
+		if w.Refused > 0 && r.At.Sub(w.RefusedAt) < refusedLong {
+			look("give register.webhook.secretFile and the forge's webhook the same secret; until then the poll does it alone",
+				"%s refused for a wrong signature, the last %s ago, and none was right since", count(int(w.Refused), "delivery of the webhook was", "deliveries of the webhook were"), span(r.At.Sub(w.RefusedAt)))
 		}
 	}
 	if c := r.Config; c.Error != "" {

@@ -32,6 +32,7 @@ type Report struct {
 	Drift       []Drift      `json:"drift"` // where this relay and the register differ
 	Config      Config       `json:"config"`
 	Certificate *Certificate `json:"certificate,omitempty"` // nil: none
+	Webhook     *Webhook     `json:"webhook,omitempty"`     // nil: none
 }
 
 // A Level says how bad a Finding is.
@@ -138,6 +139,15 @@ type Certificate struct {
 	Error    string    `json:"error,omitempty"` // of the last reload; the certificate before stays in use
 }
 
+// A Webhook is how the forge's deliveries fare.
+type Webhook struct {
+	VerifiedAt time.Time `json:"verifiedAt,omitzero"` // the newest with a right signature
+	Verified   int64     `json:"verified"`            // since the start
+	RefusedAt  time.Time `json:"refusedAt,omitzero"`  // the newest with a wrong signature
+	Refused    int64     `json:"refused"`             // those since VerifiedAt, or since the start
+	Error      string    `json:"error,omitempty"`     // of the last reading of the secret; the one before stays in use
+}
+
 // Sources tell a Server what it reports. Each is called for each report and
 // must return soon; one that is nil tells nothing.
 type Sources struct {
@@ -147,6 +157,7 @@ type Sources struct {
 	Drift       func() []Drift
 	Config      func() Config
 	Certificate func() *Certificate
+	Webhook     func() *Webhook
 	Spool       func() error // why it accepts no message; nil if it does
 }
 
@@ -171,6 +182,9 @@ func read(o Options, now time.Time) Report {
 	}
 	if s.Certificate != nil {
 		r.Certificate = s.Certificate()
+	}
+	if s.Webhook != nil {
+		r.Webhook = s.Webhook()
 	}
 	g := &r.Register
 	if g.Condition == "" {

@@ -48,7 +48,11 @@ func well() status.Options {
 			},
 			Relay:       func() status.Relay { return status.Relay{Sessions: 14, Accepted: 10233, Refused: 12} },
 			Certificate: func() *status.Certificate { return &status.Certificate{NotAfter: now.AddDate(0, 2, 0)} },
-			Spool:       func() error { return nil },
+			Webhook: func() *status.Webhook {
+				// Refused before the newest right one: somebody else's noise.
+				return &status.Webhook{Verified: 1204, VerifiedAt: now.Add(-2 * time.Hour), RefusedAt: now.Add(-3 * time.Hour)}
+			},
+			Spool: func() error { return nil },
 		},
 	}
 }
@@ -67,7 +71,7 @@ func register(o status.Options, change func(*status.Register)) status.Options {
 func scenarios() map[string]status.Options {
 	first := well()
 	first.Sources.Queue = func() status.Queue { return status.Queue{} }
-	first.Sources.Relay, first.Sources.Certificate = nil, nil
+	first.Sources.Relay, first.Sources.Certificate, first.Sources.Webhook = nil, nil, nil
 	first.Started = now.Add(-3 * time.Second)
 	first.Sources.Register = func() status.Register {
 		return status.Register{Repository: "https://github.com/umich/mail-relay-register", Branch: "main",
@@ -101,6 +105,7 @@ func scenarios() map[string]status.Options {
 		return []status.Drift{{Prefix: "141.211.13.21", Reason: "sent 40,000 messages overnight", Since: now, Until: now.Add(8 * time.Hour)},
 			{Prefix: "141.211.14.0/24", Reason: "worm"}}
 	}
+	worst.Sources.Webhook = nil
 	worst.Sources.Certificate = func() *status.Certificate {
 		return &status.Certificate{NotAfter: now.Add(-time.Hour), Error: "no such file"}
 	}
@@ -114,11 +119,18 @@ func scenarios() map[string]status.Options {
 		g.Commit = "short"
 	})
 	putOff := well()
+	putOff.Sources.Webhook = func() *status.Webhook { // long over
+		return &status.Webhook{RefusedAt: now.Add(-25 * time.Hour), Refused: 1}
+	}
 	putOff.Sources.Queue = func() status.Queue {
 		return status.Queue{Entries: 31, Depth: map[string]int{"waiting": 31}, Oldest: now.Add(-20 * time.Minute),
 			Destinations: []status.Destination{{Name: "smarthosts", Entries: 31, Deferrals: 40, Said: "450 4.7.1 greylisted"}}}
 	}
-	return map[string]status.Options{"put-off": putOff, "well": well(), "first": first, "held": held, "worst": worst, "hostile": hostile, "bare": {Now: func() time.Time { return now }}}
+	refused := well()
+	refused.Sources.Webhook = func() *status.Webhook {
+		return &status.Webhook{RefusedAt: now.Add(-3 * time.Minute), Refused: 7, Error: "webhook: the secret is empty"}
+	}
+	return map[string]status.Options{"refused": refused, "put-off": putOff, "well": well(), "first": first, "held": held, "worst": worst, "hostile": hostile, "bare": {Now: func() time.Time { return now }}}
 }
 
 // TestText holds the operator's screen in every kind of weather.

@@ -31,6 +31,9 @@ func (r Report) Text() string {
 	}
 	p("")
 	r.registerText(func(s string) { p("%s", s) })
+	if w := r.Webhook; w != nil {
+		p("%-9s %s", "webhook", w.line(r.At))
+	}
 	p("%-9s %s", "queue", r.queueLine())
 	for _, d := range r.Queue.Destinations[:min(shown, len(r.Queue.Destinations))] {
 		line := fmt.Sprintf("%-9s %s to %s", "", count(d.Entries, "message", "messages"), visible(d.Name))
@@ -99,6 +102,13 @@ func (r Report) registerText(line func(string)) {
 	if more := g.ProblemCount - shown; more > 0 {
 		line(fmt.Sprintf("%-9s and %s", "", count(more, "more problem", "more problems")))
 	}
+}
+
+func (w *Webhook) line(now time.Time) string {
+	if w.VerifiedAt.IsZero() {
+		return "no delivery yet"
+	}
+	return fmt.Sprintf("%s since the start, the last %s ago", count(int(w.Verified), "delivery", "deliveries"), span(now.Sub(w.VerifiedAt)))
 }
 
 func (r Report) queueLine() string {
