@@ -50,6 +50,8 @@ func (r *Repo) Diff(ctx context.Context, old, new Hash, under ...string) ([]Chan
 		d := difference{
 			was: walk{ctx: ctx, repo: g, empty: make(map[plumbing.Hash]bool)},
 			is:  walk{ctx: ctx, repo: g, empty: make(map[plumbing.Hash]bool)},
+
+			same: make(map[[2]plumbing.Hash]bool),
 		}
 		if len(under) == 0 {
 			err = d.trees(was, is, "", 0)
@@ -72,6 +74,7 @@ func (r *Repo) Diff(ctx context.Context, old, new Hash, under ...string) ([]Chan
 // both.
 type difference struct {
 	was, is walk
+	same    map[[2]plumbing.Hash]bool // pairs of folders that differ in no file: trees can name one again and again
 }
 
 // below compares what is at one path.
@@ -119,12 +122,14 @@ func (w *walk) entry(e object.TreeEntry, p string, depth int) error {
 // trees compares two folders of one name, entry by entry in git's own order. A
 // folder out of order holds a name twice, perhaps; it is listed whole.
 func (d *difference) trees(was, is plumbing.Hash, prefix string, depth int) error {
-	if was == is {
+	pair := [2]plumbing.Hash{was, is}
+	if was == is || d.same[pair] {
 		return nil
 	}
 	if err := d.is.ctx.Err(); err != nil {
 		return err
 	}
+	before := len(d.was.found) + len(d.is.found)
 	old, err := d.was.entries(was)
 	if err != nil {
 		return err
@@ -172,6 +177,9 @@ func (d *difference) trees(was, is plumbing.Hash, prefix string, depth int) erro
 		if order >= 0 {
 			j++
 		}
+	}
+	if len(d.was.found)+len(d.is.found) == before {
+		d.same[pair] = true
 	}
 	return nil
 }
@@ -261,3 +269,9 @@ func once(list []Entry) []Entry {
 	}
 	return out
 }
+
+// Plain reports whether a path can be judged without a look at all others: it
+// is none that could differ from another only in case. Where all paths of a
+// commit are plain and not odd, and those of a Diff too, the two together are
+// what Files says of the other commit.
+func Plain(path string) bool { return strings.ToLower(path) == path }

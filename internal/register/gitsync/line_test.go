@@ -302,3 +302,25 @@ func TestFetchRequest(t *testing.T) {
 	h.set(func(h *gitHost) { h.down = false })
 	mustFetch(t, m, head)
 }
+
+// TestDiffOfFoldersWithoutAFile: folders that name the same pair of folders
+// again and again, and hold no file in the end, are compared once each.
+func TestDiffOfFoldersWithoutAFile(t *testing.T) {
+	h := newGitHost(t)
+	bomb := func(core string) gitsync.Hash {
+		for range 12 {
+			var entries []string
+			for i := range 40 {
+				entries = append(entries, fmt.Sprintf("40000 %02d", i), core)
+			}
+			core = h.tree(entries...)
+		}
+		return h.commitTree(core)
+	}
+	one := bomb(h.tree())
+	two := bomb(h.tree("40000 x", h.tree()))
+	m := mustOpen(t, gitsync.Options{Repository: h.work, Branch: "main"})
+	if got, err := m.Diff(t.Context(), one, two); err != nil || len(got) > 0 {
+		t.Errorf("%v, %v", got, err)
+	}
+}
