@@ -19,6 +19,8 @@ type memorySource struct {
 	entries []gitsync.Entry
 	blobs   map[gitsync.Hash][]byte
 	head    gitsync.Hash
+	changes []gitsync.Change // of the last put
+	whole   bool             // all files must be listed: more than the last put has changed
 }
 
 func (m *memorySource) put(i int, path, content string) {
@@ -30,6 +32,7 @@ func (m *memorySource) put(i int, path, content string) {
 	} else {
 		m.entries = append(m.entries, e)
 	}
+	m.changes = []gitsync.Change{{Path: path, New: e}}
 	m.head[0]++
 	m.head[1] |= 1
 }
@@ -48,6 +51,13 @@ func (m *memorySource) Files(context.Context, gitsync.Hash, ...string) ([]gitsyn
 	return m.entries, nil
 }
 
+func (m *memorySource) Diff(context.Context, gitsync.Hash, gitsync.Hash, ...string) ([]gitsync.Change, error) {
+	if m.whole {
+		return nil, gitsync.ErrNoCommit
+	}
+	return m.changes, nil
+}
+
 func (m *memorySource) Read(_ context.Context, h gitsync.Hash, _ int64) ([]byte, error) {
 	return m.blobs[h], nil
 }
@@ -62,10 +72,14 @@ func large() *memorySource {
 	m.put(0, "registrations/campus/departments.cue", departments)
 	m.put(1, "registrations/campus/networks.cue", strings.Replace(networks, ".13.0/24", ".0.0/16", 1))
 	for i := range 10_000 {
-		ip := netip.AddrFrom4([4]byte{141, 211, byte(1 + i/250), byte(1 + i%250)})
-		m.put(2+i, fmt.Sprintf("registrations/lsa-physics/mfp%d.cue", i), strings.Replace(registration(1), address(1).String(), ip.String(), 1))
+		m.put(2+i, fmt.Sprintf("registrations/lsa-physics/mfp%d.cue", i), strings.Replace(registration(1), address(1).String(), memoryAddress(i), 1))
 	}
 	return m
+}
+
+// memoryAddress is the address of the i-th of them.
+func memoryAddress(i int) string {
+	return netip.AddrFrom4([4]byte{141, 211, byte(1 + i/250), byte(1 + i%250)}).String()
 }
 
 func BenchmarkFirstRound(b *testing.B) {

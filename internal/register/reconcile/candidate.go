@@ -1,11 +1,12 @@
 package reconcile
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 
@@ -21,80 +22,199 @@ const (
 )
 
 // A candidate is what would be in force with another commit.
-type candidate struct{ inForce }
+type candidate struct {
+	inForce
+	overlay map[string]*source // what differs from what is in force; nil for what is gone
+}
 
 // load reads a commit and builds what would be in force with it:
 //
-//	files of the tree → parse → Build; every file with an error is exchanged for
-//	its last good version → Build again, until no new file is at fault.
+//	what the commit changes → parse → Build; every file with an error is exchanged
+//	for its last good version → Build again, until no new file is at fault.
 //
 // Files under campus/ are exchanged first, since a mistake there makes others
-// look wrong. The number of rounds is bounded: each exchanges something.
+// look wrong. The number of rounds is bounded: each exchanges something. The
+// cost is that of what changes, other site rules and campus files aside.
 func (r *Reconciler) load(ctx context.Context, commit gitsync.Hash) (*candidate, error) {
-	sources, site, err := r.read(ctx, commit)
+	c := &candidate{overlay: make(map[string]*source)}
+	c.commit, c.base = commit, r.inForce.base
+	tree, err := r.survey(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	c := &candidate{}
-	c.commit = commit
-	if err := r.useSite(c, site); err != nil {
+	// What the accepted commit has and is not in force is tried again, since its
+	// fault may have lain elsewhere.
+	maps.Copy(c.overlay, r.behind)
+	maps.Copy(c.overlay, tree)
+	if err := r.useSite(ctx, c); err != nil {
 		return nil, err
 	}
-	files, err := r.cache.parse(ctx, c.site.Data, sources)
-	if err != nil {
+	if !r.sameSite(c) { // everything means something else, perhaps
+		for _, s := range r.files {
+			if _, other := c.overlay[s.Path]; !other {
+				c.overlay[s.Path] = s
+			}
+		}
+	}
+	if err := r.prepare(ctx, c); err != nil {
 		return nil, err
 	}
-	c.files = sources
-	r.substitute(c, files)
+	if err := r.substitute(ctx, c); err != nil {
+		return nil, err
+	}
 	if !r.known() || r.snapshot == nil {
-		if err := fitToBegin(c, files); err != nil {
+		if err := fitToBegin(c); err != nil {
 			return nil, err
 		}
 	}
-	r.cache.keep(c.files)
+	r.workshop.keep(c.overlay)
 	return c, nil
 }
 
-// read lists and reads the files of the register in a commit. Content that is
-// in force already is not read again.
-func (r *Reconciler) read(ctx context.Context, commit gitsync.Hash) (files []source, site source, err error) {
-	entries, err := r.o.Source.Files(ctx, commit, registerFolder, siteFile)
-	if err != nil {
-		return nil, source{}, err
+// survey tells which files the commit has in another form than the accepted
+// one, nil for those that it has no more, and finds its site rules.
+func (r *Reconciler) survey(ctx context.Context, c *candidate) (map[string]*source, error) {
+	if r.complete {
+		tree, err := r.compare(ctx, c)
+		if !errors.Is(err, errIrregular) {
+			return tree, err
+		}
 	}
-	total := int64(0)
+	entries, err := r.o.Source.Files(ctx, c.commit, registerFolder, siteFile)
+	if err != nil {
+		return nil, err
+	}
+	tree, listed := make(map[string]*source), make(map[string]bool, len(entries))
 	for _, e := range entries {
-		kind := registration.Kind(e.Path)
-		if e.Path != siteFile && kind == registration.KindIgnored {
-			continue
-		}
-		limit := int64(registration.MaxFile)
-		if kind == registration.KindCampus || e.Path == siteFile {
-			limit = registration.MaxCampusFile
-		}
-		s := source{Path: e.Path, Blob: e.Hash, From: commit, Mode: e.Mode.Register(), Odd: e.Odd, Unusable: e.Unusable}
-		if s.Mode == registration.Regular && !s.Unusable && kind != registration.KindMisplaced {
-			if err := r.content(ctx, &s, limit); err != nil {
-				return nil, source{}, err
+		s := sourceOf(e, c.commit)
+		switch {
+		case e.Path == siteFile:
+			c.ownSite = s
+		case registration.Kind(e.Path) == registration.KindIgnored:
+		default:
+			listed[e.Path] = true
+			if !s.same(r.ofCommit(e.Path)) {
+				tree[e.Path] = s
 			}
 		}
-		if total += int64(len(s.Data)); total > registration.MaxRegister {
-			return nil, source{}, fmt.Errorf("the files of the register have more than %d bytes together", int64(registration.MaxRegister))
-		}
-		if e.Path == siteFile {
-			site = s
-		} else {
-			files = append(files, s)
+	}
+	for path := range r.paths() {
+		if !listed[path] {
+			tree[path] = nil
 		}
 	}
-	return files, site, nil
+	return tree, nil
 }
 
-// content fills in the bytes of a file; only the size of one that is too large.
-func (r *Reconciler) content(ctx context.Context, s *source, limit int64) error {
-	if old, ok := r.cache.source(s.key()); ok {
-		s.Data, s.Size = old.Data, old.Size
+// errIrregular says that a name must be seen beside all others.
+var errIrregular = errors.New("a name that must be seen beside all others")
+
+// compare is survey at the cost of what differs. It needs every name to be
+// plain, before and after.
+func (r *Reconciler) compare(ctx context.Context, c *candidate) (map[string]*source, error) {
+	changes, err := r.o.Source.Diff(ctx, r.commit, c.commit, registerFolder, siteFile)
+	if errors.Is(err, gitsync.ErrNoCommit) { // the accepted one, perhaps: it is not in this clone
+		return nil, errIrregular
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.ownSite = r.ownSite
+	tree := make(map[string]*source, len(changes))
+	for _, d := range changes {
+		var s *source
+		if d.New.Path != "" {
+			s = sourceOf(d.New, c.commit)
+		}
+		switch {
+		case d.Path == siteFile:
+			c.ownSite = s
+		case registration.Kind(d.Path) == registration.KindIgnored:
+		case s != nil && !s.plain():
+			return nil, errIrregular
+		default:
+			tree[d.Path] = s
+		}
+	}
+	return tree, nil
+}
+
+func sourceOf(e gitsync.Entry, commit gitsync.Hash) *source {
+	return &source{Path: e.Path, Blob: e.Hash, From: commit, Mode: e.Mode.Register(), Odd: e.Odd, Unusable: e.Unusable}
+}
+
+// ofCommit is what the accepted commit itself has at a path, or nil.
+func (r *Reconciler) ofCommit(path string) *source {
+	if s, other := r.behind[path]; other {
+		return s
+	}
+	return r.files.find(path)
+}
+
+// paths yields the paths that the accepted commit has.
+func (r *Reconciler) paths() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, s := range r.files {
+			if own, other := r.behind[s.Path]; other && own == nil {
+				continue
+			}
+			if !yield(s.Path) {
+				return
+			}
+		}
+		for path, s := range r.behind {
+			if s != nil && r.files.find(path) == nil && !yield(path) {
+				return
+			}
+		}
+	}
+}
+
+// prepare reads and parses what stands in the overlay, as far as that was not
+// done before.
+func (r *Reconciler) prepare(ctx context.Context, c *candidate) error {
+	total := r.files.with(c.overlay).octets()
+	var missing []*source
+	for path, s := range c.overlay {
+		if s == nil {
+			continue
+		}
+		// What was parsed last is known under these very site rules.
+		if known := r.workshop.recent[s.key()]; known != nil && (s.File == nil || !r.sameSite(c)) {
+			c.overlay[path] = known
+			if known.Whole && !s.Whole {
+				total += known.Size
+			}
+			continue
+		}
+		if s.File == nil {
+			if err := r.read(ctx, s); err != nil {
+				return err
+			}
+			if total += int64(len(s.content)); total > registration.MaxRegister {
+				return fmt.Errorf("the files of the register have more than %d bytes together", int64(registration.MaxRegister))
+			}
+			missing = append(missing, s)
+		} else if !r.sameSite(c) {
+			again := *s
+			again.File = nil
+			c.overlay[path] = &again
+			missing = append(missing, &again)
+		}
+	}
+	return r.parse(ctx, c.site, missing)
+}
+
+// read fills in the content of a file of the repository; only the size of one
+// that is too large, and nothing of what is not looked into.
+func (r *Reconciler) read(ctx context.Context, s *source) error {
+	kind := registration.Kind(s.Path)
+	if s.Mode != registration.Regular || s.Unusable || kind == registration.KindMisplaced {
 		return nil
+	}
+	limit := int64(registration.MaxFile)
+	if kind == registration.KindCampus || s.Path == siteFile {
+		limit = registration.MaxCampusFile
 	}
 	data, err := r.o.Source.Read(ctx, s.Blob, limit)
 	var large *gitsync.TooLarge
@@ -102,29 +222,54 @@ func (r *Reconciler) content(ctx context.Context, s *source, limit int64) error 
 		s.Size = large.Size
 		return nil
 	}
-	s.Data, s.Size = data, int64(len(data))
+	s.content, s.Size, s.Whole = data, int64(len(data)), err == nil
 	return err
+}
+
+// parse parses sources under site rules.
+func (r *Reconciler) parse(ctx context.Context, site source, sources []*source) error {
+	if len(sources) == 0 {
+		return r.workshop.use(site.content)
+	}
+	content, err := r.contents(sources)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(sources, func(a, b *source) int { return strings.Compare(a.Path, b.Path) })
+	return r.workshop.parse(ctx, site.content, sources, content, func(done int) {
+		r.log.Info("reading the register", "event", "register.reading", "files", len(sources), "done", done)
+	})
 }
 
 // useSite chooses the site rules: those of the commit, or, if they are broken,
 // the last good ones. Without any that are good, nothing can be judged.
-func (r *Reconciler) useSite(c *candidate, site source) error {
+func (r *Reconciler) useSite(ctx context.Context, c *candidate) error {
+	site := c.ownSite
+	if site == nil {
+		return r.workshop.use(nil) // the commit has none
+	}
+	if !site.Whole && site.same(r.ownSite) {
+		site = r.ownSite
+	}
+	if !site.Whole {
+		if err := r.read(ctx, site); err != nil {
+			return err
+		}
+	}
+	c.ownSite = site
 	problem := ""
 	switch {
-	case site.Path == "":
-		return nil // the commit has none
 	case site.Mode != registration.Regular || site.Unusable:
 		problem = "it is not a regular file"
-	case site.Size > int64(len(site.Data)):
+	case !site.Whole:
 		problem = "it is too large"
 	default:
-		if err := r.cache.use(site.Data); err != nil {
+		if err := r.workshop.use(site.content); err != nil {
 			problem = err.Error()
 		}
 	}
 	if problem == "" {
-		site.Good = true
-		c.site = site
+		c.site = *site
 		return nil
 	}
 	if !r.known() || r.snapshot == nil {
@@ -137,52 +282,74 @@ func (r *Reconciler) useSite(c *candidate, site source) error {
 		Hint:    "run 'gatepost check' on a checkout and mend the file",
 	})
 	c.substituted = append(c.substituted, Substitution{Path: siteFile, From: r.site.From.String()})
-	return nil
+	return r.workshop.use(c.site.content)
+}
+
+// sameSite reports whether a candidate's site rules are those in force.
+func (r *Reconciler) sameSite(c *candidate) bool {
+	return r.register != nil && bytes.Equal(c.site.content, r.site.content) && (c.site.Path == "") == (r.site.Path == "")
 }
 
 // substitute builds the candidate, with last good versions for what is faulty.
-// parsed are the files of the commit, in the order of c.files.
-func (r *Reconciler) substitute(c *candidate, parsed []*registration.File) {
-	set := make(map[string]*registration.File, len(parsed))
-	index := make(map[string]int, len(parsed))
-	for i, f := range parsed {
-		set[f.Path], index[f.Path] = f, i
-	}
-	lastGood := make(map[string]source)
-	for _, s := range r.files {
-		if s.Good {
-			lastGood[s.Path] = s
-		}
-	}
+func (r *Reconciler) substitute(ctx context.Context, c *candidate) error {
+	own := maps.Clone(c.overlay)                    // what the commit has
 	told := make(map[string][]registration.Problem) // what was wrong with a file when it was dealt with
 	for {
-		snapshot, problems := policy.Build(slices.Collect(maps.Values(set)), r.buildOptions(c.commit))
+		register := r.build(c)
+		problems := register.Problems()
 		faulty := newlyFaulty(problems, told)
 		if len(faulty) == 0 {
-			c.snapshot = snapshot
-			c.finish(problems, told)
-			return
+			c.register, c.snapshot = register, register.Snapshot()
+			r.finish(c, own, problems, told)
+			return nil
 		}
 		for name, problems := range faulty {
 			told[name] = problems
-			i, here := index[name]
-			old, ok := lastGood[name]
-			if !here || !ok || old.Blob == c.files[i].Blob && old.Mode == c.files[i].Mode {
+			mine, changed := c.overlay[name]
+			old := r.files.find(name)
+			if !changed || mine == nil || old == nil || r.bad[name] || mine.same(old) {
 				continue // Build leaves out what is wrong
 			}
-			c.files[i] = old
-			set[name] = r.cache.one(c.site.Data, old)
+			if !r.sameSite(c) {
+				again := *old
+				if err := r.parse(ctx, c.site, []*source{&again}); err != nil {
+					return err
+				}
+				old = &again
+			}
+			c.overlay[name] = old
 			c.substituted = append(c.substituted, Substitution{Path: name, From: old.From.String()})
 		}
 	}
+}
+
+// build builds what is in force with the overlay over it.
+func (r *Reconciler) build(c *candidate) *policy.Register {
+	o := r.buildOptions(c.commit)
+	if r.register == nil || !r.sameSite(c) {
+		return policy.NewRegister(r.files.with(c.overlay).parsed(), o)
+	}
+	return r.register.With(meanings(c.overlay), o)
+}
+
+func (r *Reconciler) buildOptions(commit gitsync.Hash) policy.Options {
+	return policy.Options{Commit: commit.String(), Now: r.o.Now(), Incumbents: r.incumbents(), MaxVolume: r.o.Volume}
+}
+
+// incumbents is who holds what, held blocks aside; nil if nobody is known to.
+func (r *Reconciler) incumbents() *policy.Snapshot {
+	if r.register == nil {
+		return nil
+	}
+	return r.register.Snapshot()
 }
 
 // newlyFaulty picks the files with an error that were not dealt with yet: only
 // those under campus/ if there are any.
 func newlyFaulty(problems []registration.Problem, told map[string][]registration.Problem) map[string][]registration.Problem {
 	campus, others := make(map[string][]registration.Problem), make(map[string][]registration.Problem)
-	for name, list := range byFile(problems) {
-		if _, done := told[name]; done || !slices.ContainsFunc(list, isFault) {
+	for name, list := range faultyFiles(problems) {
+		if _, done := told[name]; done {
 			continue
 		}
 		if registration.Kind(name) == registration.KindCampus {
@@ -197,10 +364,18 @@ func newlyFaulty(problems []registration.Problem, told map[string][]registration
 	return others
 }
 
-func byFile(problems []registration.Problem) map[string][]registration.Problem {
+// faultyFiles are the problems, sorted by file, of the files with a fault.
+func faultyFiles(problems []registration.Problem) map[string][]registration.Problem {
 	out := make(map[string][]registration.Problem)
-	for _, p := range problems {
-		out[p.File] = append(out[p.File], p)
+	for len(problems) > 0 {
+		n := 1
+		for n < len(problems) && problems[n].File == problems[0].File {
+			n++
+		}
+		if slices.ContainsFunc(problems[:n], isFault) {
+			out[problems[0].File] = problems[:n:n]
+		}
+		problems = problems[n:]
 	}
 	return out
 }
@@ -213,10 +388,21 @@ func isFault(p registration.Problem) bool {
 
 // finish settles what is reported and which files are good. Of a file that was
 // exchanged, what is wrong with the commit's version is told.
-func (c *candidate) finish(last []registration.Problem, told map[string][]registration.Problem) {
-	final := byFile(last)
-	for i := range c.files {
-		c.files[i].Good = !slices.ContainsFunc(final[c.files[i].Path], isFault)
+func (r *Reconciler) finish(c *candidate, own map[string]*source, last []registration.Problem, told map[string][]registration.Problem) {
+	c.files = r.files.with(c.overlay)
+	c.bad = make(map[string]bool)
+	for name := range faultyFiles(last) {
+		c.bad[name] = true
+	}
+	c.behind = make(map[string]*source)
+	for path, s := range own {
+		if is := c.files.find(path); !s.same(is) {
+			c.behind[path] = s
+		}
+	}
+	c.complete = c.files.plain()
+	for _, s := range c.behind {
+		c.complete = c.complete && (s == nil || s.plain())
 	}
 	for _, p := range last {
 		if _, done := told[p.File]; !done {
@@ -228,83 +414,21 @@ func (c *candidate) finish(last []registration.Problem, told map[string][]regist
 	}
 	slices.SortFunc(c.problems, compareProblems)
 	slices.SortFunc(c.substituted, func(a, b Substitution) int { return strings.Compare(a.Path, b.Path) })
-	c.dropped = 0
-	for _, s := range c.files {
-		if !s.Good {
-			c.dropped++
-		}
-	}
 }
 
 // fitToBegin refuses a first commit that cannot be a register, or whose campus
 // files cannot be read: with it, the relay would turn everybody away for good
 // instead of asking them to come back.
-func fitToBegin(c *candidate, files []*registration.File) error {
-	if len(files) == 0 {
+func fitToBegin(c *candidate) error {
+	if len(c.overlay) == 0 {
 		return fmt.Errorf("it holds no file of a register in %s/: is this the right repository?", registerFolder)
 	}
-	for _, f := range files {
-		if registration.Kind(f.Path) != registration.KindCampus {
+	for _, s := range c.files {
+		if registration.Kind(s.Path) != registration.KindCampus {
 			continue
 		}
-		if i := slices.IndexFunc(f.Problems, isFault); i >= 0 {
-			return fmt.Errorf("a file under %s/campus/ is broken, and there is no earlier version: %s", registerFolder, f.Problems[i])
-		}
-	}
-	return nil
-}
-
-func (r *Reconciler) buildOptions(commit gitsync.Hash) policy.Options {
-	return policy.Options{
-		Commit: commit.String(), Now: r.o.Now(), Incumbents: r.base(), MaxVolume: r.o.Volume,
-	}
-}
-
-// faultless picks the parsed files without a fault. After a restart they stand
-// in for what was in force before: where two files under campus/ say who holds a
-// network, the newcomer was found at fault.
-func faultless(files []source, parsed []*registration.File) []*registration.File {
-	var out []*registration.File
-	for i, s := range files {
-		if s.Good {
-			out = append(out, parsed[i])
-		}
-	}
-	return out
-}
-
-// rebuild makes the snapshot of what is in force out of its files, for New and
-// for a change of the held blocks.
-func (r *Reconciler) rebuild(f *inForce) error {
-	all := append(slices.Clip(f.files), f.held...)
-	parsed, err := r.cache.parse(context.Background(), f.site.Data, all)
-	if err != nil {
-		return err
-	}
-	for i, s := range all {
-		if s.Beside { // the accepted version of the block stays in force as well
-			moved := *parsed[i]
-			moved.Path = path.Join(path.Dir(s.Path), "held-"+path.Base(s.Path))
-			parsed[i] = &moved
-		}
-	}
-	o := r.buildOptions(f.commit)
-	if good := faultless(f.files, parsed); o.Incumbents == nil && len(good) < len(f.files) {
-		o.Incumbents, _ = policy.Build(good, o)
-	}
-	snapshot, problems := policy.Build(parsed, o)
-	f.snapshot = snapshot
-	good := make(map[string]bool)
-	for _, s := range f.files {
-		good[s.Path] = s.Good
-	}
-	for _, p := range problems {
-		// A fault that is found now in what was good is one of the program's
-		// own rules, changed by an upgrade.
-		if isFault(p) && good[p.File] {
-			r.log.Error("a file that was in force is refused by this version of the program", "event", "register.refused",
-				"file", p.File, "rule", string(p.Rule), "err", p.Message)
-			f.problems = append(f.problems, p)
+		if i := slices.IndexFunc(s.File.Problems, isFault); i >= 0 {
+			return fmt.Errorf("a file under %s/campus/ is broken, and there is no earlier version: %s", registerFolder, s.File.Problems[i])
 		}
 	}
 	return nil

@@ -1,16 +1,13 @@
 package reconcile
 
 import (
-	"bytes"
 	"cmp"
-	"compress/gzip"
-	"crypto/sha256"
-	"encoding/hex"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,30 +18,6 @@ import (
 	"example.edu/gatepost/internal/register/registration"
 )
 
-// The files of package reconcile in Options.Dir.
-const (
-	lastGoodFile  = "register.last-good"
-	announcedFile = "register.announced"
-)
-
-// A source is one file of the register, as it is in force or would be.
-type source struct {
-	Path     string            `json:"path"`
-	Blob     gitsync.Hash      `json:"blob"`
-	From     gitsync.Hash      `json:"from"` // the commit that the content was read from
-	Mode     registration.Mode `json:"mode,omitempty"`
-	Size     int64             `json:"size"`
-	Data     []byte            `json:"data,omitempty"`
-	Odd      string            `json:"odd,omitempty"` // see gitsync.Entry
-	Unusable bool              `json:"unusable,omitempty"`
-	Good     bool              `json:"good,omitempty"`   // in force with no fault of its own: may stand in for a faulty successor
-	Beside   bool              `json:"beside,omitempty"` // of a held block: another version of the path is in force, and stays
-
-	// File is what Data means to the program that wrote it, so that this one
-	// need not parse it again. On the disk only.
-	File *registration.File `json:"file,omitempty"`
-}
-
 // inForce is everything about what is in force. It is replaced, never edited.
 type inForce struct {
 	commit      gitsync.Hash
@@ -53,21 +26,47 @@ type inForce struct {
 	how         How
 	reason      string // the operator's
 	site        source // the site rules; without a path if there are none
-	files       []source
-	held        []source // blocks of a commit that waits
+	files       list
+	bad         map[string]bool    // of the files, those with a fault: nothing of them is in force
+	left        int                // faulty files that a restart left out of files
+	behind      map[string]*source // where the commit itself has another version, or none (nil)
+	ownSite     *source            // the commit's own site rules; nil if it has none
+	complete    bool               // files and behind are all that the commit has, and all names are plain
+	held        []*source          // blocks of a commit that waits
 	problems    []registration.Problem
 	substituted []Substitution
-	dropped     int              // files of which no version is in force
 	removed     []policy.Removal // since the last announcement, see Accepted
-	snapshot    *policy.Snapshot
+	base        base
+	register    *policy.Register // built of files
+	snapshot    *policy.Snapshot // with the held blocks
+}
+
+// A base is what the files beside register.last-good hold.
+type base struct {
+	savedBase
+	files list
 }
 
 // known reports whether a commit was ever accepted.
 func (f *inForce) known() bool { return !f.commit.IsZero() }
 
-// base is the snapshot that the next one is measured against, without held
-// blocks; those do not matter to whoever asks.
-func (f *inForce) base() *policy.Snapshot { return f.snapshot }
+// dropped is how many files have no version in force.
+func (f *inForce) dropped() int { return len(f.bad) + f.left }
+
+// good reports whether a file is in force with no fault of its own: it may
+// stand in for a faulty successor.
+func (f *inForce) good(path string) bool { return !f.bad[path] }
+
+// lasting are the files that a restart needs: not those of which nothing is in
+// force, but for those under campus/, whose good lines are.
+func (f *inForce) lasting() list {
+	if len(f.bad) == 0 {
+		return f.files
+	}
+	return slices.DeleteFunc(slices.Clone(f.files), func(s *source) bool {
+		return f.bad[s.Path] && registration.Kind(s.Path) != registration.KindCampus
+	})
+}
 
 // announced is what OnAccept last took.
 type announced struct {
@@ -76,105 +75,190 @@ type announced struct {
 	snapshot *policy.Snapshot // nil after a restart in between
 }
 
-// saved is inForce on the disk.
-type saved struct {
-	Program     string                 `json:"program,omitempty"` // that the parsed files are of
-	Commit      gitsync.Hash           `json:"commit"`
-	At          time.Time              `json:"at"`
-	CommittedAt time.Time              `json:"committedAt"`
-	How         How                    `json:"how"`
-	Reason      string                 `json:"reason,omitempty"`
-	Site        *source                `json:"site,omitempty"`
-	Files       []source               `json:"files"`
-	Held        []source               `json:"held,omitempty"`
-	Problems    []registration.Problem `json:"problems,omitempty"`
-	Substituted []Substitution         `json:"substituted,omitempty"`
-	Dropped     int                    `json:"dropped,omitempty"`
-	Removed     []policy.Removal       `json:"removed,omitempty"`
-}
-
-// header begins the file. The sum of all that follows comes after it.
-const header = "gatepost register, last good, version 1, sha256 "
-
-// encode writes what is in force as one file: a line with a checksum, and
-// compressed JSON. Files of which nothing is in force are left out, but for
-// those under campus/, whose good lines are. The parsed files go along if the
-// program has a name.
-func (f *inForce) encode(program string, parsed *cache) ([]byte, error) {
-	s := saved{
-		Program: program, Commit: f.commit, At: f.at, CommittedAt: f.committedAt, How: f.how, Reason: f.reason,
-		Held: f.held, Problems: f.problems, Substituted: f.substituted, Dropped: f.dropped, Removed: f.removed,
-	}
-	if f.site.Path != "" {
-		s.Site = &f.site
-	}
-	for _, file := range f.files {
-		if file.Good || registration.Kind(file.Path) == registration.KindCampus {
-			if program != "" {
-				file.File = parsed.parsed[file.key()].file
-			}
-			s.Files = append(s.Files, file)
-		}
-	}
-	var body bytes.Buffer
-	z, err := gzip.NewWriterLevel(&body, gzip.BestSpeed)
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(json.NewEncoder(z).Encode(s), z.Close()); err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(body.Bytes())
-	return slices.Concat([]byte(header+hex.EncodeToString(sum[:])+"\n"), body.Bytes()), nil
-}
-
-// decode reads what encode wrote, and nothing else, and which program did.
-func decode(data []byte) (f *inForce, program string, err error) {
-	line, body, ok := bytes.Cut(data, []byte("\n"))
-	sum, isOurs := strings.CutPrefix(string(line), header)
-	if !ok || !isOurs {
-		return nil, "", errors.New("it is not a file of this program, or of another version")
-	}
-	if have := sha256.Sum256(body); hex.EncodeToString(have[:]) != sum {
-		return nil, "", errors.New("its checksum is wrong")
-	}
-	z, err := gzip.NewReader(bytes.NewReader(body))
-	if err != nil {
-		return nil, "", err
-	}
-	var s saved
-	if err := json.NewDecoder(io.LimitReader(z, 4*registration.MaxRegister)).Decode(&s); err != nil {
-		return nil, "", err
-	}
-	f = &inForce{
-		commit: s.Commit, at: s.At, committedAt: s.CommittedAt, how: s.How, reason: s.Reason,
-		files: s.Files, held: s.Held, problems: s.Problems, substituted: s.Substituted, dropped: s.Dropped, removed: s.Removed,
-	}
-	if s.Site != nil {
-		f.site = *s.Site
-	}
-	return f, s.Program, nil
-}
+// veryMany times Options.ManyFiles are not written into register.last-good
+// first, only to be written again once the commit is in force.
+const veryMany = 8
 
 // persist makes what is to be in force durable.
 func (r *Reconciler) persist(f *inForce) error {
 	if len(f.problems) > maxProblems {
 		f.problems = slices.Clone(f.problems[:maxProblems]) // lets go of the others
 	}
-	data, err := f.encode(r.o.Program, &r.cache)
-	if err == nil {
-		err = r.o.Disk.WriteFile(filepath.Join(r.o.Dir, lastGoodFile), data)
+	changed, gone := sinceBase(f.base.files, f.lasting())
+	if len(changed)+len(gone) > veryMany*r.o.ManyFiles {
+		if err := r.rebase(f); err != nil {
+			return fmt.Errorf("keeping what is to be in force: %w", err)
+		}
+		changed, gone = nil, nil
 	}
-	if err != nil {
+	if err := r.writeLastGood(f, changed, gone); err != nil {
 		return fmt.Errorf("keeping what is to be in force: %w", err)
 	}
 	return nil
 }
 
+// sinceBase tells two lists apart.
+func sinceBase(was, is list) (changed list, gone []string) {
+	for len(was) > 0 || len(is) > 0 {
+		switch {
+		case len(is) == 0 || len(was) > 0 && was[0].Path < is[0].Path:
+			gone = append(gone, was[0].Path)
+			was = was[1:]
+		case len(was) == 0 || is[0].Path < was[0].Path:
+			changed = append(changed, is[0])
+			is = is[1:]
+		default:
+			if was[0] != is[0] {
+				changed = append(changed, is[0])
+			}
+			was, is = was[1:], is[1:]
+		}
+	}
+	return changed, gone
+}
+
+func (r *Reconciler) writeLastGood(f *inForce, changed list, gone []string) error {
+	content, err := r.contents(slices.Concat(changed, f.held))
+	if err != nil {
+		return err
+	}
+	s := saved{
+		Program: r.o.Program, Commit: f.commit, At: f.at, CommittedAt: f.committedAt, How: f.how, Reason: f.reason, Gone: gone,
+		Problems: f.problems, Substituted: f.substituted, Dropped: f.dropped(), Removed: f.removed,
+	}
+	if f.site.Path != "" {
+		site := savedOf(&f.site, r.o.Program, f.site.content)
+		s.Site = &site
+	}
+	if f.base.Name != "" {
+		s.Base = &f.base.savedBase
+	}
+	for _, file := range changed {
+		s.Files = append(s.Files, savedOf(file, r.o.Program, content(file)))
+	}
+	for _, file := range f.held {
+		s.Held = append(s.Held, savedOf(file, r.o.Program, content(file)))
+	}
+	for name := range f.bad {
+		if registration.Kind(name) == registration.KindCampus {
+			s.Bad = append(s.Bad, name)
+		}
+	}
+	slices.Sort(s.Bad)
+	body, err := encodeSaved(&s)
+	if err != nil {
+		return err
+	}
+	data, _ := sealed(body)
+	return r.o.Disk.WriteFile(r.path(lastGoodFile), data)
+}
+
+// rebase writes the files of the base anew. Nothing refers to them until
+// register.last-good does. The files of f are then the base's.
+func (r *Reconciler) rebase(f *inForce) error {
+	files := f.lasting()
+	content, err := r.contents(files)
+	if err != nil {
+		return err
+	}
+	var text []byte
+	out := make([]savedFile, len(files))
+	shelved := make(map[string]*source, len(files))
+	next := base{files: make(list, len(files))}
+	for i, s := range files {
+		out[i] = savedOf(s, r.o.Program, nil)
+		out[i].At = int64(len(text))
+		text = append(text, content(s)...)
+		moved := *s
+		moved.content, moved.shelved, moved.at = nil, true, out[i].At
+		next.files[i], shelved[s.Path] = &moved, &moved
+	}
+	body, err := encodeFiles(out)
+	if err != nil {
+		return err
+	}
+	if next.Name = "a"; f.base.Name == "a" {
+		next.Name = "b"
+	}
+	var data []byte
+	data, next.Contents = sealed(text)
+	if err := r.o.Disk.WriteFile(r.path(contentsPrefix+next.Name), data); err != nil {
+		return err
+	}
+	data, next.Files = sealed(body)
+	if err := r.o.Disk.WriteFile(r.path(filesPrefix+next.Name), data); err != nil {
+		return err
+	}
+	f.base, f.files = next, f.files.with(shelved)
+	return nil
+}
+
+// tidy writes the base anew when register.last-good has grown too long, and
+// removes the one that was in use before the commit. What is in force stays the
+// same, so a failure is no more than a warning.
+func (r *Reconciler) tidy(before string) {
+	var err error
+	if changed, gone := sinceBase(r.inForce.base.files, r.lasting()); len(changed)+len(gone) > r.o.ManyFiles {
+		next := r.inForce
+		if err = r.rebase(&next); err == nil {
+			err = r.writeLastGood(&next, nil, nil)
+		}
+		if err == nil {
+			r.inForce = next
+		}
+	}
+	if before != "" && before != r.inForce.base.Name { // nothing refers to it any more
+		err = errors.Join(err, r.o.Disk.Remove(r.path(filesPrefix+before)), r.o.Disk.Remove(r.path(contentsPrefix+before)))
+	}
+	if err != nil {
+		r.log.Warn("the files of the register on the disk cannot be tidied", "event", "register.tidy_failed", "err", err)
+	}
+}
+
+func (r *Reconciler) path(name string) string { return filepath.Join(r.o.Dir, name) }
+
+// contents gives what sources say, out of the memory or the file of contents.
+func (r *Reconciler) contents(sources []*source) (func(*source) []byte, error) {
+	var text []byte
+	if slices.ContainsFunc(sources, func(s *source) bool { return s.shelved && s.Whole && s.Size > 0 }) {
+		var err error
+		if text, err = r.readSealed(contentsPrefix+r.inForce.base.Name, r.inForce.base.Contents); err != nil {
+			return nil, err
+		}
+	}
+	return func(s *source) []byte {
+		switch {
+		case !s.shelved:
+			return s.content
+		case !s.Whole || s.at < 0 || s.Size < 0 || s.at > int64(len(text))-s.Size:
+			return nil // the sum is right, so it is none of the files written
+		}
+		return text[s.at : s.at+s.Size : s.at+s.Size]
+	}, nil
+}
+
+// maxSaved bounds each of the files on the disk, in octets.
+const maxSaved = 4 * registration.MaxRegister
+
+func (r *Reconciler) readSealed(name string, want sum) ([]byte, error) {
+	data, err := r.o.Disk.ReadFile(r.path(name), maxSaved)
+	if err != nil {
+		return nil, err
+	}
+	body, have, err := unsealed(data)
+	if err == nil && want != (sum{}) && have != want {
+		err = errors.New("it is another than was written last")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reconcile: %s: %w", name, err)
+	}
+	return body, nil
+}
+
 func (r *Reconciler) persistAnnounced(a announced) error {
 	data, err := json.Marshal(a)
 	if err == nil {
-		err = r.o.Disk.WriteFile(filepath.Join(r.o.Dir, announcedFile), data)
+		err = r.o.Disk.WriteFile(r.path(announcedFile), data)
 	}
 	if err != nil {
 		return fmt.Errorf("reconcile: remembering what was announced: %w", err)
@@ -182,11 +266,11 @@ func (r *Reconciler) persistAnnounced(a announced) error {
 	return nil
 }
 
-// restore puts in force what was in force before. If the file is damaged, the
+// restore puts in force what was in force before. If a file is damaged, the
 // commit that was announced last is at least remembered as the accepted one,
 // so that a rewound branch is not taken for a beginning.
 func (r *Reconciler) restore() {
-	data, err := r.o.Disk.ReadFile(filepath.Join(r.o.Dir, announcedFile), 1<<20)
+	data, err := r.o.Disk.ReadFile(r.path(announcedFile), 1<<20)
 	if !errors.Is(err, fs.ErrNotExist) {
 		r.announced.ever = true // even if it cannot be read
 		if err == nil {
@@ -209,7 +293,7 @@ func (r *Reconciler) restore() {
 			"addresses", r.snapshot.Len(), "at", r.at)
 	case errors.Is(err, fs.ErrNotExist) && !r.announced.ever:
 	default:
-		r.commit = r.announced.Commit
+		r.inForce = inForce{commit: r.announced.Commit}
 		r.log.Error("the last good register cannot be read; nobody is served until the repository answers",
 			"event", "register.damaged", "commit", r.commit.String(), "err", err)
 	}
@@ -217,24 +301,138 @@ func (r *Reconciler) restore() {
 }
 
 func (r *Reconciler) readLastGood() (*inForce, error) {
-	data, err := r.o.Disk.ReadFile(filepath.Join(r.o.Dir, lastGoodFile), 2*registration.MaxRegister)
+	data, err := r.readSealed(lastGoodFile, sum{})
 	if err != nil {
 		return nil, err
 	}
-	f, program, err := decode(data)
+	s, err := decodeSaved(data)
 	if err != nil {
 		return nil, fmt.Errorf("reconcile: %s: %w", lastGoodFile, err)
 	}
-	r.cache.adopt(f.site.Data, f.files, program != "" && program == r.o.Program)
-	if err := r.rebuild(f); err != nil {
+	f := &inForce{
+		commit: s.Commit, at: s.At, committedAt: s.CommittedAt, how: s.How, reason: s.Reason,
+		problems: s.Problems, substituted: s.Substituted, removed: s.Removed, bad: make(map[string]bool),
+	}
+	if s.Site != nil {
+		f.site = *s.Site.source()
+	}
+	for _, name := range s.Bad {
+		f.bad[name] = true
+	}
+	f.left = s.Dropped - len(f.bad)
+	if s.Base != nil {
+		if err := r.readBase(s.Base, f); err != nil {
+			return nil, err
+		}
+	}
+	changed := make(map[string]*source)
+	for _, name := range s.Gone {
+		changed[name] = nil
+	}
+	for i := range s.Files {
+		changed[s.Files[i].Source.Path] = s.Files[i].source()
+	}
+	f.files = f.base.files.with(changed)
+	for i := range s.Held {
+		f.held = append(f.held, s.Held[i].source())
+	}
+	r.inForce.base = f.base // where contents looks
+	if err := r.revive(f, s.Program != "" && s.Program == r.o.Program); err != nil {
 		return nil, fmt.Errorf("reconcile: %s: %w", lastGoodFile, err)
 	}
 	return f, nil
 }
 
+func (r *Reconciler) readBase(named *savedBase, f *inForce) error {
+	data, err := r.readSealed(filesPrefix+named.Name, named.Files)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) { // unlike register.last-good, it must be there
+			err = errors.New(filesPrefix + named.Name + " is not there")
+		}
+		return err
+	}
+	files, err := decodeFiles(data)
+	if err != nil {
+		return fmt.Errorf("reconcile: %s%s: %w", filesPrefix, named.Name, err)
+	}
+	f.base = base{savedBase: *named, files: make(list, len(files))}
+	for i := range files {
+		s := files[i].source()
+		s.shelved, s.at = true, files[i].At
+		f.base.files[i] = s
+	}
+	return nil
+}
+
+// revive makes the register of what was read from the disk. What another
+// program parsed is parsed anew.
+func (r *Reconciler) revive(f *inForce, sameProgram bool) error {
+	all := slices.Concat(f.files, f.held)
+	var missing []*source
+	for _, s := range all {
+		if !sameProgram || s.File == nil {
+			missing = append(missing, s)
+		}
+	}
+	r.workshop.adopt(f.site.content)
+	if !sameProgram {
+		r.workshop = workshop{}
+	}
+	if err := r.parse(context.Background(), f.site, missing); err != nil {
+		return err
+	}
+	o := r.buildOptions(f.commit)
+	if len(f.bad) > 0 {
+		// Where two files under campus/ say who holds a network, the newcomer was
+		// found at fault. Those without a fault stand in for what was in force before.
+		good := slices.DeleteFunc(slices.Clone(f.files), func(s *source) bool { return f.bad[s.Path] })
+		o.Incumbents, _ = policy.Build(good.parsed(), o)
+	}
+	f.register = policy.NewRegister(f.files.parsed(), o)
+	f.snapshot = r.withHeld(f)
+	for name, list := range faultyFiles(f.register.Problems()) {
+		if f.bad[name] {
+			continue
+		}
+		// A fault that is found now in what was good is one of the program's
+		// own rules, changed by an upgrade.
+		f.bad[name] = true
+		for _, p := range list {
+			if isFault(p) {
+				r.log.Error("a file that was in force is refused by this version of the program", "event", "register.refused",
+					"file", p.File, "rule", string(p.Rule), "err", p.Message)
+				f.problems = append(f.problems, p)
+			}
+		}
+	}
+	return nil
+}
+
+// withHeld is the snapshot of f with the held blocks over it. Where the commit
+// that waits has another version of a block, the accepted one stays in force as
+// well.
+func (r *Reconciler) withHeld(f *inForce) *policy.Snapshot {
+	if len(f.held) == 0 {
+		return f.register.Snapshot()
+	}
+	changed := make(map[string]*registration.File, len(f.held))
+	for _, s := range f.held {
+		file := s.File
+		if s.Beside {
+			moved := *file
+			moved.Path = path.Join(path.Dir(s.Path), "held-"+path.Base(s.Path))
+			file = &moved
+		}
+		changed[file.Path] = file
+	}
+	o := r.buildOptions(f.commit)
+	o.Incumbents = f.register.Snapshot()
+	return f.register.With(changed, o).Snapshot()
+}
+
 // sameSources reports whether two lists hold the same files.
-func sameSources(a, b []source) bool {
-	return slices.EqualFunc(a, b, func(x, y source) bool { return x.key() == y.key() && x.Beside == y.Beside })
+func sameSources(a, b []*source) bool {
+	return slices.EqualFunc(a, b, func(x, y *source) bool { return x.same(y) && x.Beside == y.Beside })
 }
 
 func compareProblems(a, b registration.Problem) int {

@@ -26,8 +26,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"time"
 
@@ -52,6 +54,7 @@ type Branch interface {
 // A Tree reads what is in a commit.
 type Tree interface {
 	Files(ctx context.Context, commit gitsync.Hash, under ...string) ([]gitsync.Entry, error)
+	Diff(ctx context.Context, old, new gitsync.Hash, under ...string) ([]gitsync.Change, error)
 	// Read fails with *gitsync.TooLarge for a blob of more than max bytes.
 	Read(ctx context.Context, blob gitsync.Hash, max int64) ([]byte, error)
 	Describe(context.Context, gitsync.Hash) (gitsync.Commit, error)
@@ -66,16 +69,24 @@ type Source interface {
 var _ Source = (*gitsync.Mirror)(nil)
 
 // A Disk keeps small files durably. WriteFile replaces a file whole or not at
-// all; ReadFile fails with fs.ErrNotExist for one that is not there.
+// all; ReadFile fails with fs.ErrNotExist for one that is not there; Remove does
+// not, and need not be durable.
 type Disk interface {
 	ReadFile(path string, max int64) ([]byte, error)
 	WriteFile(path string, data []byte) error
+	Remove(path string) error
 }
 
 type disk struct{}
 
 func (disk) ReadFile(path string, max int64) ([]byte, error) { return durable.ReadFile(path, max) }
 func (disk) WriteFile(path string, data []byte) error        { return durable.WriteFile(path, data, 0o600) }
+func (disk) Remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
 
 // Defaults, and what bounds a round.
 const (
@@ -118,6 +129,10 @@ type Options struct {
 	// anything of them is used; nil accepts all.
 	Verify func(ctx context.Context, base, head gitsync.Hash) error
 
+	// ManyFiles is how many files register.last-good may hold before those beside
+	// it are written anew; default 512.
+	ManyFiles int
+
 	// Program names this build, and no other: what a program of another name
 	// parsed is parsed again at the start. With "" everything is, always.
 	Program string
@@ -137,7 +152,7 @@ type Reconciler struct {
 
 	turn chan struct{} // holds one token: whoever has it may run a round and use what is below
 	inForce
-	cache     cache
+	workshop  workshop
 	evaluated evaluation // of the newest head that was looked at and not accepted
 	announced announced  // what OnAccept last took
 
@@ -157,6 +172,9 @@ func New(o Options) (*Reconciler, error) {
 	}
 	if o.Poll <= 0 {
 		o.Poll = DefaultPoll
+	}
+	if o.ManyFiles <= 0 {
+		o.ManyFiles = 512
 	}
 	if o.Now == nil {
 		o.Now = time.Now

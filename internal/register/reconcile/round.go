@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,7 +112,7 @@ func (r *Reconciler) consider(ctx context.Context, head gitsync.Hash, p permit) 
 	if err != nil {
 		return resultFailed, err
 	}
-	if why := guard(r.base(), c.snapshot, r.o.MaxRemovals, r.o.Now()); why != "" && !permitted {
+	if why := guard(r.snapshot, c.snapshot, r.o.MaxRemovals, r.o.Now()); why != "" && !permitted {
 		if err := r.hold(c); err != nil {
 			return resultFailed, err
 		}
@@ -127,7 +128,7 @@ func (r *Reconciler) consider(ctx context.Context, head gitsync.Hash, p permit) 
 	}
 	c.removed = c.snapshot.StillRemoved(r.untold())
 	if relation == gitsync.Descends {
-		c.removed = append(c.removed, policy.Removals(r.base(), c.snapshot)...)
+		c.removed = append(c.removed, policy.Removals(r.snapshot, c.snapshot)...)
 	}
 	return resultAccepted, r.accept(ctx, c)
 }
@@ -176,18 +177,18 @@ func (r *Reconciler) settle(ctx context.Context) (result, error) {
 // hold puts the blocks of a commit that waits in force: they take service
 // away from one who misbehaves and give nothing to anybody.
 func (r *Reconciler) hold(c *candidate) error {
-	var extra []source
-	have := make(map[string]source, len(r.files))
-	for _, s := range r.files {
-		have[s.Path] = s
-	}
-	for _, s := range c.files {
-		mine, ok := have[s.Path]
-		if registration.Kind(s.Path) == registration.KindBlock && s.Good && (!ok || mine.Blob != s.Blob) {
-			s.Beside = ok
-			extra = append(extra, s)
+	var extra []*source
+	for path, s := range c.overlay {
+		if s == nil || registration.Kind(path) != registration.KindBlock || !c.good(path) {
+			continue
+		}
+		if mine := r.files.find(path); mine == nil || mine.Blob != s.Blob {
+			held := *s
+			held.Beside = mine != nil
+			extra = append(extra, &held)
 		}
 	}
+	slices.SortFunc(extra, func(a, b *source) int { return strings.Compare(a.Path, b.Path) })
 	if sameSources(extra, r.held) {
 		return nil
 	}
@@ -195,13 +196,10 @@ func (r *Reconciler) hold(c *candidate) error {
 }
 
 // publish persists and stores what is in force with other held blocks.
-func (r *Reconciler) publish(held []source) error {
+func (r *Reconciler) publish(held []*source) error {
 	next := r.inForce
 	next.held = held
-	next.snapshot = nil
-	if err := r.rebuild(&next); err != nil {
-		return err
-	}
+	next.snapshot = r.withHeld(&next)
 	if err := r.persist(&next); err != nil {
 		return err
 	}
@@ -222,7 +220,7 @@ func (r *Reconciler) accept(ctx context.Context, c *candidate) error {
 	if err := r.persist(&next); err != nil {
 		return err
 	}
-	before, known := r.commit, r.problems
+	before, known, base := r.commit, r.problems, r.inForce.base.Name
 	r.inForce = next
 	r.o.Live.Store(r.snapshot)
 	r.wait(evaluation{})
@@ -230,6 +228,7 @@ func (r *Reconciler) accept(ctx context.Context, c *candidate) error {
 		"how", string(r.how), "reason", r.reason, "addresses", r.snapshot.Len(), "problems", len(r.problems), "subject", commit.Subject)
 	r.tellFaulty(known)
 	r.keep(ctx)
+	r.tidy(base)
 	return nil
 }
 
@@ -370,16 +369,7 @@ func guard(base, next *policy.Snapshot, maxRemovals float64, now time.Time) stri
 	if base == nil {
 		return ""
 	}
-	var live, removed int
-	for ip, e := range base.All() {
-		if !now.Before(e.Registration.Expires) {
-			continue
-		}
-		live++
-		if after, ok := next.Find(ip); !ok || !now.Before(after.Registration.Expires) {
-			removed++
-		}
-	}
+	live, removed := next.Losses(base, now)
 	if removed >= minRemovals && float64(removed) > maxRemovals*float64(live) {
 		return fmt.Sprintf("it takes %d of %d live addresses away, which is more than maxRemovals (%v) allows", removed, live, maxRemovals)
 	}

@@ -264,6 +264,13 @@ func (f *faultySource) Files(ctx context.Context, h gitsync.Hash, under ...strin
 	return f.Source.Files(ctx, h, under...)
 }
 
+func (f *faultySource) Diff(ctx context.Context, old, new gitsync.Hash, under ...string) ([]gitsync.Change, error) {
+	if f.files != nil {
+		return nil, f.files
+	}
+	return f.Source.Diff(ctx, old, new, under...)
+}
+
 func (f *faultySource) Read(ctx context.Context, h gitsync.Hash, max int64) ([]byte, error) {
 	f.reads++
 	if f.read != nil {
@@ -298,6 +305,8 @@ var errDisk = errors.New("no space left on device")
 func (d *faultyDisk) ReadFile(path string, max int64) ([]byte, error) {
 	return durable.ReadFile(path, max)
 }
+
+func (d *faultyDisk) Remove(path string) error { return os.Remove(path) }
 
 func (d *faultyDisk) WriteFile(path string, data []byte) error {
 	if filepath.Base(path) == d.refuse {

@@ -95,13 +95,8 @@ func (r *Reconciler) show() {
 		if !r.evaluated.head.IsZero() {
 			s.Command = fmt.Sprintf("gatepost accept %s --reason '…'", r.evaluated.head)
 		}
-		s.Addresses, s.Dropped, s.HeldBlocks = r.snapshot.Len(), r.dropped, len(r.held)
-		s.Files = 0
-		for _, f := range r.files {
-			if f.Good {
-				s.Files++
-			}
-		}
+		s.Addresses, s.Dropped, s.HeldBlocks = r.snapshot.Len(), r.dropped(), len(r.held)
+		s.Files = len(r.files) - len(r.bad)
 		s.Substituted = r.substituted
 		s.Problems = r.problems[:min(len(r.problems), maxProblems)]
 	})
