@@ -24,9 +24,10 @@ func newCheck(o Options) *cobra.Command {
 			"is an error and what stood there before is a warning, and the site's rules are\n" +
 			"those of the base.\n\n" +
 			"With --evidence it also shows what the world says of the addresses that the change\n" +
-			"adds (without --base, of all): whether name and address agree in the DNS, and what\n" +
-			"an internet registry and a NetBox say. A service that does not answer makes\n" +
-			"'unknown'. Evidence is for whoever reviews; it does not change the exit code.",
+			"adds (without --base, of all): whether name and address agree in the DNS, what an\n" +
+			"internet registry and a NetBox say, and whether control of the address was proved\n" +
+			"to a relay. A service that does not answer makes 'unknown'. Evidence is for whoever\n" +
+			"reviews; it does not change the exit code.",
 		Example: "  gatepost check\n  gatepost check --base origin/main\n  gatepost check --base origin/main --evidence\n  gatepost check --base origin/main --author octocat:583231 --format github",
 		GroupID: groupRegister,
 	}

@@ -16,6 +16,9 @@ import (
 	"example.edu/gatepost/internal/register/review"
 )
 
+// maxRelays bounds the relays that are asked.
+const maxRelays = 16
+
 // maxTokenFile bounds what is read of a token's file, in bytes.
 const maxTokenFile = 64 << 10
 
@@ -26,6 +29,7 @@ type evidenceFlags struct {
 	rdap, registrant    string
 	netbox, netboxToken string
 	mapping             string
+	relays              []string
 	timeout             time.Duration
 }
 
@@ -40,6 +44,7 @@ func addEvidence(cmd *cobra.Command) *evidenceFlags {
 	flags.StringVar(&f.netbox, "netbox", "", "ask the NetBox at `URL`, such as https://netbox.example.edu")
 	flags.StringVar(&f.netboxToken, "netbox-token-file", "", "the `FILE` with its API token")
 	addMap(cmd, &f.mapping)
+	flags.StringArrayVar(&f.relays, "relay", nil, "ask the relay at `URL|SOCKET`, such as http://127.0.0.1:9587; once for each relay of a fleet")
 	flags.DurationVar(&f.timeout, "evidence-timeout", evidence.DefaultTimeout, "how long one service may take for one address")
 	return f
 }
@@ -53,7 +58,7 @@ func addMap(cmd *cobra.Command, file *string) {
 // check finds mistakes that need no look at the register.
 func (f *evidenceFlags) check(cmd *cobra.Command, o Options) error {
 	if !f.on {
-		for _, name := range []string{"dns", "rdap", "rdap-registrant", "netbox", "netbox-token-file", "map", "evidence-timeout"} {
+		for _, name := range []string{"dns", "rdap", "rdap-registrant", "netbox", "netbox-token-file", "map", "relay", "evidence-timeout"} {
 			if cmd.Flags().Changed(name) {
 				return fail("--"+name+" is about evidence, and none was asked for", "did you mean: "+commandLine(append(o.Args, "--evidence")...))
 			}
@@ -67,6 +72,8 @@ func (f *evidenceFlags) check(cmd *cobra.Command, o Options) error {
 		return fail("--netbox-token-file needs --netbox, the service to ask", "for example: --netbox https://netbox.example.edu")
 	case f.mapping != "" && f.netbox == "":
 		return fail("--map needs --netbox, whose words it explains")
+	case len(f.relays) > maxRelays:
+		return fail(fmt.Sprintf("--relay is given over %d times", maxRelays))
 	case f.timeout <= 0 || f.timeout > time.Minute:
 		return fail(fmt.Sprintf("--evidence-timeout %s: give a time up to 1m", f.timeout))
 	}
@@ -100,6 +107,13 @@ func (f *evidenceFlags) sources(departments []string) ([]evidence.Source, error)
 			}
 		}
 		sources = append(sources, evidence.NewIPAM(netbox, mapping))
+	}
+	for _, where := range f.relays {
+		relay, err := evidence.NewRelay(where)
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, relay)
 	}
 	return sources, nil
 }

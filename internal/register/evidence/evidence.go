@@ -1,6 +1,7 @@
 // Package evidence says what the world knows of an address that somebody wants
 // to register: whether the DNS, the internet registry and the university's own
-// address management (IPAM) agree with the registration.
+// address management (IPAM) agree with the registration, and whether the machine
+// has proved to a relay that it is in the hands of whoever asks.
 //
 // It owns the sources and their time limits, and the reading of an IPAM's
 // networks for "gatepost import". It never decides: evidence is shown to a
@@ -9,7 +10,8 @@
 //
 // Invariants:
 //   - an answer is Confirmed, Contradicted or Unknown; a service that is down,
-//     slow, or answers nonsense makes Unknown, never Confirmed;
+//     slow, or answers nonsense makes Unknown, never Confirmed, and so does a
+//     relay to which nothing was proved;
 //   - everything a service sends is bounded in size before it is read, and in
 //     length and character set before it is shown;
 //   - a token goes to the one service it is for, over TLS or loopback, and into

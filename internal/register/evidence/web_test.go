@@ -93,7 +93,11 @@ func TestWebServicesInTrouble(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			sources := []Source{r, NewIPAM(n, mapping(t, ""))}
+			relay, err := NewRelay(url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sources := []Source{r, NewIPAM(n, mapping(t, "")), relay}
 			limit := 20 * time.Second
 			if name == "a slow body" {
 				limit = 300 * time.Millisecond
