@@ -38,6 +38,7 @@ type Relay struct {
 	Register   Register
 	State      string // an absolute path
 	Deliver    Deliver
+	Proof      Proof
 	Confirm    bool
 	Limits     Limits
 	Queue      Queue
@@ -114,6 +115,11 @@ type Timeouts struct {
 	Command time.Duration // greeting, and replies but to DATA
 	Data    time.Duration // the reply to DATA, and each piece written
 	Dot     time.Duration // the reply to the final dot
+}
+
+// Proof says how proofs of control are made.
+type Proof struct {
+	SecretFile string // an absolute path; "": a secret of the relay's own
 }
 
 // Limits are what a client may take; none is zero.

@@ -67,6 +67,7 @@ register: {repository: "/srv/register.git", branch: "prod/eu", poll: "1m30s", to
 register: webhook: {listen: "127.0.0.1:9588", secretFile: "/etc/s"}
 state: "/data"
 deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
+proof: secretFile: "/etc/gatepost/../proof"
 confirm: true
 limits: {messageBytes: 1Mi, recipients: 5, sessions: 10, sessionsPerAddress: 2, idleCommand: "1m", idleData: "30s", dataRate: 1000}
 queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
@@ -84,6 +85,7 @@ queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 		State: "/data",
 		Deliver: Deliver{Smarthosts: []string{"mx1.umich.edu:25", "192.0.2.9:2525"}, TLS: TLSOff, Timeouts: Timeouts{
 			Connect: 5 * time.Second, Command: time.Minute, Data: time.Minute, Dot: time.Hour}},
+		Proof:   Proof{SecretFile: "/etc/proof"},
 		Confirm: true,
 		Limits: Limits{MessageBytes: 1 << 20, Recipients: 5, Sessions: 10, SessionsPerAddress: 2,
 			IdleCommand: time.Minute, IdleData: 30 * time.Second, DataRate: 1000},
@@ -125,6 +127,8 @@ func TestRefused(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"empty":                     {"", "1:1: hostname is missing"},
 		"syntax":                    {minimal + "listen: {", "syntax"},
+		"proof without its file":    {minimal + "proof: {}\n", "secretFile is missing"},
+		"proof, a relative path":    {minimal + `proof: secretFile: "secret"`, `proof.secretFile: "secret" is no absolute path`},
 		"import":                    {"import \"strings\"\n" + minimal, "1:1: an import stands here"},
 		"reference":                 {minimal + "state: hostname\n", "6:8: hostname stands here without quotes, as a reference"},
 		"interpolation":             {minimal + `state: "/x/\(hostname)"`, "6:8: a text with \\( ) in it stands here"},

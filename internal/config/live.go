@@ -42,6 +42,7 @@ func fields() []field {
 		{"deliver.timeouts.command", false, func(r *Relay) any { return r.Deliver.Timeouts.Command }},
 		{"deliver.timeouts.data", false, func(r *Relay) any { return r.Deliver.Timeouts.Data }},
 		{"deliver.timeouts.dot", false, func(r *Relay) any { return r.Deliver.Timeouts.Dot }},
+		{"proof.secretFile", false, func(r *Relay) any { return r.Proof.SecretFile }},
 		{"confirm", false, func(r *Relay) any { return r.Confirm }},
 		{"limits.messageBytes", false, func(r *Relay) any { return r.Limits.MessageBytes }},
 		{"limits.recipients", false, func(r *Relay) any { return r.Limits.Recipients }},

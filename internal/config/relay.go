@@ -38,6 +38,7 @@ type rawRelay struct {
 		TLS        string
 		Timeouts   struct{ Connect, Command, Data, Dot string }
 	}
+	Proof   Proof
 	Confirm bool
 	Limits  struct {
 		MessageBytes                             int64
@@ -73,6 +74,7 @@ func (d *document) relay(raw *rawRelay) *Relay {
 		},
 		Register: d.register(raw),
 		State:    d.absolute("state", raw.State),
+		Proof:    Proof{SecretFile: d.absolute("proof.secretFile", raw.Proof.SecretFile)},
 		Confirm:  raw.Confirm,
 	}
 	for i, host := range raw.Deliver.Smarthosts {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/register/proof"
 )
 
 // Check reads the configuration and the files that it names, as Run would, and
@@ -47,6 +48,12 @@ func Check(path string, stdout, stderr io.Writer) int {
 	if h := c.Register.Webhook; h != nil {
 		if _, err := readWebhookSecret(h.SecretFile); err != nil {
 			fmt.Fprintf(stderr, "%v\n  hint: the relay would not start; %s\n", err, secretHint)
+			code = 1
+		}
+	}
+	if c.Proof.SecretFile != "" {
+		if _, err := proof.ReadKey(c.Proof.SecretFile); err != nil {
+			fmt.Fprintf(stderr, "%v\n  hint: the relay would not start; 32 octets or more that nobody can guess: openssl rand -hex 32\n", err)
 			code = 1
 		}
 	}

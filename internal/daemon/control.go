@@ -16,13 +16,17 @@ const maxOrder = 64 << 10
 // orders answers what operators ask: HTTP and JSON, for whoever may open a
 // file of mode 0600.
 //
-//	GET  /v1/status            the read model, see package status
+//	GET  /v1/status            the read model, see package status; with ?ip=… of one address
+//	GET  /v1/proofs            one JSON value a line, the newest first, see status.Proof
+//	POST /v1/proofs            {"ip", "request", "for"}: a token, see proof.Invitation
 //	GET  /v1/queue?held=…      one JSON value a line, see queue.Row
 //	GET  /v1/queue/ID          one of them
 //	POST /v1/register/accept   {"commit", "reason"}
 func (r *relay) orders() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/status", r.status.Report())
+	mux.HandleFunc("GET /v1/proofs", r.listProofs)
+	mux.HandleFunc("POST /v1/proofs", r.issueProof)
 	mux.HandleFunc("GET /v1/queue", r.listQueue)
 	mux.HandleFunc("GET /v1/queue/{id}", r.showQueue)
 	mux.HandleFunc("POST /v1/register/accept", r.acceptCommit)
@@ -69,10 +73,7 @@ func (r *relay) showQueue(w http.ResponseWriter, req *http.Request) {
 
 func (r *relay) acceptCommit(w http.ResponseWriter, req *http.Request) {
 	var order struct{ Commit, Reason string }
-	decode := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxOrder))
-	decode.DisallowUnknownFields()
-	if err := decode.Decode(&order); err != nil {
-		refuse(w, http.StatusBadRequest, "the order is not understood: "+err.Error(), "")
+	if !understood(w, req, &order) {
 		return
 	}
 	if err := r.register.Accept(req.Context(), order.Commit, order.Reason); err != nil {
@@ -80,6 +81,17 @@ func (r *relay) acceptCommit(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	answer(w, r.register.State())
+}
+
+// understood reads an order, and answers what it cannot read.
+func understood(w http.ResponseWriter, req *http.Request, order any) bool {
+	decode := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxOrder))
+	decode.DisallowUnknownFields()
+	if err := decode.Decode(order); err != nil {
+		refuse(w, http.StatusBadRequest, "the order is not understood: "+err.Error(), "")
+		return false
+	}
+	return true
 }
 
 func answer(w http.ResponseWriter, v any) {

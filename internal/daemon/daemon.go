@@ -33,6 +33,7 @@ import (
 	"example.edu/gatepost/internal/register/gitsync"
 	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/reconcile"
+	"example.edu/gatepost/internal/relay/activity"
 	"example.edu/gatepost/internal/relay/deliver"
 	"example.edu/gatepost/internal/relay/limits"
 	"example.edu/gatepost/internal/relay/queue"
@@ -69,6 +70,8 @@ type relay struct {
 	hook     *hook // nil: no webhook
 	confirm  *confirm.Confirmer
 	queue    *queue.Queue
+	proofs   prover
+	activity *activity.Book
 	certs    *certificates // nil: no TLS
 	server   *smtpd.Server
 	status   *status.Server
@@ -149,6 +152,9 @@ func (r *relay) prepare(ctx context.Context, c *config.Relay, reserve int64, s *
 	if err := r.openWebhook(c, s); err != nil {
 		return d, err
 	}
+	if err := r.openClients(c); err != nil {
+		return d, err
+	}
 	if err := r.newServer(c); err != nil {
 		return d, err
 	}
@@ -161,6 +167,7 @@ func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
 	s.start(
 		loop{"queue", r.queue.Run},
 		loop{"holds", r.recheckHolds},
+		loop{"activity of the clients", r.activity.Run}, // ends after the ports, and saves what they brought
 	)
 	s.start(
 		loop{"register", r.register.Run},
@@ -272,8 +279,10 @@ func (r *relay) newServer(c *config.Relay) (err error) {
 		Postmaster: c.Postmaster.String(),
 		Portal:     c.Portal,
 		Register:   smtpd.RegisterFunc(r.lookup),
-		Store:      store{r.spool, r.queue},
+		Store:      store{r.spool, r.queue, r.activity},
 		Limiter:    &limits.Volume{},
+		Prover:     r.proofs,
+		Observer:   observer{r.activity},
 		RequireTLS: true,
 		Limits: smtpd.Limits{
 			MaxMessage: l.MessageBytes, MaxRecipients: l.Recipients,

@@ -12,6 +12,7 @@ import (
 	"example.edu/gatepost/internal/register/gitsync"
 	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/reconcile"
+	"example.edu/gatepost/internal/relay/activity"
 	"example.edu/gatepost/internal/relay/queue"
 	"example.edu/gatepost/internal/relay/smtpd"
 	"example.edu/gatepost/internal/relay/spool"
@@ -54,8 +55,9 @@ func (r *relay) recheckHolds(ctx context.Context) error {
 // A store is where smtpd's messages go: into the spool, and from there to the
 // queue without a detour.
 type store struct {
-	spool *spool.Spool
-	queue *queue.Queue
+	spool    *spool.Spool
+	queue    *queue.Queue
+	activity *activity.Book
 }
 
 var _ smtpd.Store = store{}
@@ -65,12 +67,13 @@ func (s store) Create(ctx context.Context, env mail.Envelope) (smtpd.Message, er
 	if err != nil {
 		return nil, full(err)
 	}
-	return message{w, s.queue}, nil
+	return message{w, s, env.Client}, nil
 }
 
 type message struct {
-	w     *spool.Writer
-	queue *queue.Queue
+	w      *spool.Writer
+	store  store
+	client netip.Addr
 }
 
 func (m message) Write(p []byte) (int, error) {
@@ -83,7 +86,8 @@ func (m message) Commit(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", full(err)
 	}
-	m.queue.Accept(e)
+	m.store.queue.Accept(e)
+	m.store.activity.Accepted(m.client)
 	return string(e.ID), nil
 }
 

@@ -21,9 +21,11 @@ func (r *relay) newStatus(c *config.Relay) *status.Server {
 			n := r.server.Counts()
 			return status.Relay{Sessions: n.Sessions, Accepted: n.Accepted, Refused: n.Refused}
 		},
-		Drift:  r.drift,
-		Config: r.conf.report,
-		Spool:  r.spool.Accepting,
+		Proofs:  r.proofsReport,
+		Drift:   r.drift,
+		Config:  r.conf.report,
+		Spool:   r.spool.Accepting,
+		Address: r.addressReport,
 	}
 	if r.certs != nil {
 		sources.Certificate = r.certs.report

@@ -30,7 +30,6 @@ import (
 	"testing"
 	"time"
 
-	"example.edu/gatepost/internal/cli"
 	"example.edu/gatepost/internal/daemon"
 	"example.edu/gatepost/internal/register/forge/forgetest"
 	"example.edu/gatepost/internal/status"
@@ -388,9 +387,7 @@ func (w *world) waitCommit() {
 // gatepost runs the operators' command line against the relay's socket.
 func (w *world) gatepost(args ...string) (code int, out string) {
 	w.t.Helper()
-	var b bytes.Buffer
-	code = cli.Main(w.t.Context(), cli.Options{Args: append(args, "--socket", w.socket), Stdout: &b, Stderr: &b, Now: time.Now})
-	return code, b.String()
+	return w.command(append(args, "--socket", w.socket)...)
 }
 
 // kill ends the daemon as a power cut would end the process.

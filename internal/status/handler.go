@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -46,7 +47,7 @@ func (s *Server) Read() Report { return read(s.o, s.o.Now()) }
 //	/metrics  Prometheus
 //	/healthz  200: the process is alive
 //	/readyz   200: the relay takes mail; 503, and why it does not
-//	/status   the Report as JSON
+//	/status   the Report as JSON; /status?ip=ADDRESS an Address
 func (s *Server) Handler() http.Handler {
 	pages := map[string]http.Handler{
 		"/": plain(func() (int, string) {
@@ -68,10 +69,31 @@ func (s *Server) Handler() http.Handler {
 	}))
 }
 
-// Report serves the Report as JSON, whatever the path.
+// Address is what is known of one address at this moment.
+func (s *Server) Address(addr netip.Addr) Address {
+	a := Address{IP: addr}
+	if s.o.Sources.Address != nil {
+		a = s.o.Sources.Address(addr)
+	}
+	return a.finish(s.o.Host, s.o.Now())
+}
+
+// Report serves the Report as JSON, whatever the path, and with ?ip=ADDRESS the
+// Address.
 func (s *Server) Report() http.Handler {
-	return readOnly(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		text, err := json.MarshalIndent(s.Read(), "", "  ")
+	return readOnly(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		var value any
+		if query := req.URL.Query(); query.Has("ip") {
+			addr, err := netip.ParseAddr(query.Get("ip"))
+			if err != nil || addr.Zone() != "" || len(query["ip"]) > 1 {
+				http.Error(w, "ip is not one IP address", http.StatusBadRequest)
+				return
+			}
+			value = s.Address(addr.Unmap())
+		} else {
+			value = s.Read()
+		}
+		text, err := json.MarshalIndent(value, "", "  ")
 		if err != nil {
 			http.Error(w, "the report cannot be written: "+err.Error(), http.StatusInternalServerError)
 			return

@@ -7,6 +7,7 @@
 package status
 
 import (
+	"net/netip"
 	"time"
 
 	"example.edu/gatepost/internal/register/registration"
@@ -15,6 +16,9 @@ import (
 // maxProblems bounds the problems in a Report; Register.ProblemCount has them
 // all.
 const maxProblems = 200
+
+// MaxProofs bounds the proofs in a Report.
+const MaxProofs = 20
 
 // A Report is the state of a relay at one time.
 type Report struct {
@@ -29,6 +33,7 @@ type Report struct {
 	Register    Register     `json:"register"`
 	Queue       Queue        `json:"queue"`
 	Relay       Relay        `json:"relay"`
+	Proofs      Proofs       `json:"proofs"`
 	Drift       []Drift      `json:"drift"` // where this relay and the register differ
 	Config      Config       `json:"config"`
 	Certificate *Certificate `json:"certificate,omitempty"` // nil: none
@@ -117,6 +122,22 @@ type Relay struct {
 	Refused  int64 `json:"refused"`  // messages and connections since the start
 }
 
+// Proofs are the proofs of control that this relay has recorded.
+type Proofs struct {
+	Count  int     `json:"count"`
+	Newest []Proof `json:"newest"` // at most MaxProofs
+}
+
+// A Proof says that control of an address was proved: a message with a token
+// for it came from it.
+type Proof struct {
+	IP      netip.Addr `json:"ip"`
+	Request int        `json:"request,omitempty"` // the number of the request that the token was for; 0: none
+	At      time.Time  `json:"at"`
+	Port    string     `json:"port"`          // "relay" or "submission"
+	TLS     string     `json:"tls,omitempty"` // version and suite; "" in clear text
+}
+
 // A Drift is one difference between this relay and the register: a break-glass
 // block that the register does not have.
 type Drift struct {
@@ -154,11 +175,14 @@ type Sources struct {
 	Register    func() Register
 	Queue       func() Queue
 	Relay       func() Relay
+	Proofs      func() Proofs
 	Drift       func() []Drift
 	Config      func() Config
 	Certificate func() *Certificate
 	Webhook     func() *Webhook
 	Spool       func() error // why it accepts no message; nil if it does
+
+	Address func(netip.Addr) Address // Host and At are filled in by Server
 }
 
 // read makes the report of one time.
@@ -173,6 +197,9 @@ func read(o Options, now time.Time) Report {
 	}
 	if s.Relay != nil {
 		r.Relay = s.Relay()
+	}
+	if s.Proofs != nil {
+		r.Proofs = s.Proofs()
 	}
 	if s.Drift != nil {
 		r.Drift = s.Drift()
@@ -215,6 +242,7 @@ func read(o Options, now time.Time) Report {
 	r.Drift = append([]Drift{}, r.Drift...)
 	r.Queue.Destinations = append([]Destination{}, r.Queue.Destinations...)
 	r.Findings = append([]Finding{}, r.Findings...)
+	r.Proofs.Newest = append([]Proof{}, r.Proofs.Newest[:min(len(r.Proofs.Newest), MaxProofs)]...)
 	if r.Queue.Depth == nil {
 		r.Queue.Depth = map[string]int{}
 	}

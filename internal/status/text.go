@@ -44,6 +44,9 @@ func (r Report) Text() string {
 	}
 	p("%-9s %s; since the start %s accepted, %s refused", "relay",
 		count(r.Relay.Sessions, "session", "sessions"), thousands(r.Relay.Accepted), thousands(r.Relay.Refused))
+	if n := r.Proofs.Newest; len(n) > 0 {
+		p("%-9s %s of control; the newest %s ago: %s", "proofs", count(r.Proofs.Count, "proof", "proofs"), span(r.At.Sub(n[0].At)), n[0].what())
+	}
 	for i, d := range r.Drift {
 		label := ""
 		if i == 0 {

@@ -133,9 +133,11 @@ func (r *Records) Add(rec Record) (bool, error) {
 	return true, nil
 }
 
-// All is every record, the newest first. The caller owns it.
-func (r *Records) All() []Record {
-	list := slices.Clone(*r.now.Load())
+// Newest is the last n records, the newest first; all where there are no more.
+// The caller owns it.
+func (r *Records) Newest(n int) []Record {
+	list := *r.now.Load()
+	list = slices.Clone(list[max(0, len(list)-n):])
 	slices.Reverse(list)
 	return list
 }

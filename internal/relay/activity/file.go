@@ -181,25 +181,30 @@ func (b *Book) Save() error {
 }
 
 // Run saves once a minute, forgets once an hour what is out of date, and saves
-// when ctx ends. An error while it runs is logged, once until it is over.
+// when ctx ends. That it cannot save is logged, once until it can, and is no
+// reason to end or to end badly.
 func (b *Book) Run(ctx context.Context) error {
 	save := time.NewTicker(saveTime)
 	defer save.Stop()
 	prune := time.NewTicker(time.Hour)
 	defer prune.Stop()
 	failing := false
+	keep := func() {
+		err := b.Save()
+		if err != nil && !failing {
+			b.log.Warn("what is known of the clients is not saved", "event", "activity.failed", "err", err)
+		}
+		failing = err != nil
+	}
 	for {
 		select {
 		case <-ctx.Done():
-			return b.Save()
+			keep()
+			return nil
 		case <-prune.C:
 			b.prune()
 		case <-save.C:
-			err := b.Save()
-			if err != nil && !failing {
-				b.log.Warn("what is known of the clients is not saved", "event", "activity.failed", "err", err)
-			}
-			failing = err != nil
+			keep()
 		}
 	}
 }

@@ -178,3 +178,19 @@ func BenchmarkSave(b *testing.B) {
 		b.ReportMetric(float64(info.Size()), "octets")
 	}
 }
+
+// TestADiskThatFailsAtTheEndIsToldOf: a relay that cannot save at its end ends
+// well all the same.
+func TestADiskThatFailsAtTheEndIsToldOf(t *testing.T) {
+	w := newWorld(t, mfp)
+	b := w.open()
+	b.Accepted(mfp)
+	if err := os.Remove(filepath.Dir(w.file)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.Run(ctx); err != nil || !strings.Contains(w.log.String(), "activity.failed") {
+		t.Errorf("%v; log: %s", err, w.log.String())
+	}
+}

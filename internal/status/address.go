@@ -1,0 +1,172 @@
+package status
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// An Address is what a relay knows of one client address: how the register has
+// it, and what this relay has seen of it. Another relay of a fleet may have
+// seen more.
+type Address struct {
+	Host string    `json:"host"` // the relay
+	At   time.Time `json:"at"`
+
+	IP           netip.Addr    `json:"ip"`
+	Standing     string        `json:"standing"`               // MaySend, or why it may not: expired, blocked, unregistered, off-campus, no-register
+	Registration *Registration `json:"registration,omitempty"` // nil: none
+	Block        *Block        `json:"block,omitempty"`        // nil: none
+	Proofs       []Proof       `json:"proofs"`                 // of control, the newest first
+	Mail         Mail          `json:"mail"`
+	Refusals     []Refusal     `json:"refusals"` // the last ones, the newest first
+}
+
+// MaySend is the Standing of an address that may send now.
+const MaySend = "registered"
+
+// A Registration is the file of the register that has an address.
+type Registration struct {
+	File       string `json:"file"`
+	Department string `json:"department"`
+	Contact    string `json:"contact"` // a mailbox
+	Name       string `json:"name"`    // of the machine
+	LastDay    string `json:"lastDay"` // "2027-11-30"
+	Commit     string `json:"commit"`  // of the register in force
+}
+
+// A Block is what keeps an address from sending.
+type Block struct {
+	Reason string    `json:"reason"`
+	File   string    `json:"file,omitempty"` // of the register; "": an operator's, here
+	Until  time.Time `json:"until,omitzero"`
+}
+
+// A Mail is what was accepted from an address.
+type Mail struct {
+	First time.Time `json:"first,omitzero"` // the first message, ever; zero: none
+	Last  time.Time `json:"last,omitzero"`
+	Day   int       `json:"day"`   // messages in the last 24 hours, to the hour
+	Week  int       `json:"week"`  // in the last 7 days, to the day (UTC)
+	Month int       `json:"month"` // in the last 30 days, to the day
+}
+
+// A Refusal is a run of like refusals of an address.
+type Refusal struct {
+	At     time.Time `json:"at"`    // the newest
+	Count  int       `json:"count"` // in a row
+	Stage  string    `json:"stage"` // "greeting", or the command
+	Reason string    `json:"reason"`
+	Said   string    `json:"said"` // what the machine was told: what is wrong, and what to do
+}
+
+// finish fills in what is the relay's, and makes lists lists.
+func (a Address) finish(host string, now time.Time) Address {
+	a.Host, a.At = host, now
+	a.Proofs = append([]Proof{}, a.Proofs...)
+	a.Refusals = append([]Refusal{}, a.Refusals...)
+	return a
+}
+
+// what says for a person what was proved and how.
+func (p Proof) what() string {
+	return p.IP.String() + ", " + p.how()
+}
+
+func (p Proof) how() string {
+	text := "for no request"
+	if p.Request > 0 {
+		text = fmt.Sprintf("for request %d", p.Request)
+	}
+	if p.TLS == "" {
+		return text + ", in clear text"
+	}
+	return text + ", over " + visible(p.TLS)
+}
+
+// standings are the words for people.
+var standings = map[string]string{
+	MaySend:        "registered; it may send",
+	"expired":      "registered, and the registration has expired: it may not send",
+	"blocked":      "blocked: it may not send",
+	"unregistered": "on campus and not registered: it may not send",
+	"off-campus":   "not an address of this university",
+	"no-register":  "not known: the relay has no register yet",
+}
+
+// Text is the address as one screen. Text of strangers in it cannot steer a
+// terminal.
+func (a Address) Text() string {
+	var b strings.Builder
+	p := func(label, format string, args ...any) {
+		fmt.Fprintf(&b, "%-9s "+format+"\n", append([]any{label}, args...)...)
+	}
+	fmt.Fprintf(&b, "%s  as %s knows it at %s\n\n", a.IP, visible(a.Host), stamp(a.At))
+	standing, known := standings[a.Standing]
+	if !known {
+		standing = visible(a.Standing)
+	}
+	p("standing", "%s", standing)
+	if g := a.Registration; g != nil {
+		p("register", "%s, %s", visible(g.File), visible(g.Department))
+		p("", "%s, contact %s, until the end of %s", visible(g.Name), visible(g.Contact), visible(g.LastDay))
+	}
+	if k := a.Block; k != nil {
+		until := "until it is taken back"
+		if !k.Until.IsZero() {
+			until = "until " + stamp(k.Until)
+		}
+		p("block", "%s, %s", visible(orElse(k.File, "by an operator, here only")), until)
+		p("", "%s", visible(k.Reason))
+	}
+	if m := a.Mail; m.Last.IsZero() {
+		p("mail", "none was accepted by this relay")
+	} else {
+		p("mail", "last %s; the first %s", stamp(m.Last), stamp(m.First))
+		p("", "%s in 24 hours, %s in 7 days, %s in 30 days", thousands(int64(m.Day)), thousands(int64(m.Week)), thousands(int64(m.Month)))
+	}
+	if len(a.Proofs) == 0 {
+		p("proofs", "none: control of it was never proved to this relay")
+	}
+	for i, f := range a.Proofs {
+		if i == shown {
+			p("", "and %d more", len(a.Proofs)-shown)
+			break
+		}
+		p(first(i, "proofs"), "%s, %s", stamp(f.At), f.how())
+	}
+	for i, f := range a.Refusals {
+		times := ""
+		if f.Count > 1 {
+			times = fmt.Sprintf(", %s times in a row", thousands(int64(f.Count)))
+		}
+		p(first(i, "refused"), "%s, %s%s", stamp(f.At), visible(f.Stage), times)
+		p("", "  %s", visible(f.Said))
+	}
+	return b.String()
+}
+
+// first is the label of the first line of a list.
+func first(i int, label string) string {
+	if i == 0 {
+		return label
+	}
+	return ""
+}
+
+// ProofsText lists proofs as a table, as they come.
+func ProofsText(list []Proof) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, proofRow, "ADDRESS", "PROVED", "REQUEST", "PORT", "TLS")
+	for _, p := range list {
+		request := "-"
+		if p.Request > 0 {
+			request = fmt.Sprint(p.Request)
+		}
+		fmt.Fprintf(&b, proofRow, p.IP, stamp(p.At), request, visible(p.Port), visible(orElse(p.TLS, "none")))
+	}
+	return b.String()
+}
+
+const proofRow = "%-39s  %-20s  %7s  %-10s  %s\n"
