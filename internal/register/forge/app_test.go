@@ -198,11 +198,14 @@ func TestParseURL(t *testing.T) {
 func TestWhereTheAPIIs(t *testing.T) {
 	t.Parallel()
 	for host, want := range map[string]string{
-		"":                                 "https://api.github.com/user",
-		"https://github.com":               "https://api.github.com/user",
-		"https://github.example.edu":       "https://github.example.edu/api/v3/user",
-		"https://umich.ghe.com":            "https://api.umich.ghe.com/user",
-		"https://github.example.edu:8443/": "https://github.example.edu:8443/api/v3/user",
+		"":                                  "https://api.github.com/user",
+		"https://github.com":                "https://api.github.com/user",
+		"https://github.example.edu":        "https://github.example.edu/api/v3/user",
+		"https://umich.ghe.com":             "https://api.umich.ghe.com/user",
+		"https://api.github.com":            "https://api.github.com/user",
+		"https://api.umich.ghe.com/":        "https://api.umich.ghe.com/user",
+		"https://github.example.edu/api/v3": "https://github.example.edu/api/v3/user",
+		"https://github.example.edu:8443/":  "https://github.example.edu:8443/api/v3/user",
 	} {
 		asked := ""
 		g := client(t, host, func(o *forge.GitHubOptions) {
@@ -247,11 +250,23 @@ func TestACheckOfManyAnnotations(t *testing.T) {
 			}
 			runs := hub.Runs()
 			run := runs[len(runs)-1]
+			if report.Run, err = g.BeginCheck(t.Context(), report.Commit, "gatepost", ""); err != nil {
+				t.Fatal(err)
+			}
+			if begun := hub.Runs()[len(runs)]; begun.Status != "in_progress" || begun.Conclusion != "" {
+				t.Errorf("begun: %+v", begun)
+			}
+			if err := g.ReportCheck(t.Context(), report); err != nil {
+				t.Fatal(err)
+			}
+			if again := hub.Runs(); len(again) != len(runs)+1 || again[len(runs)].Conclusion != run.Conclusion || len(again[len(runs)].Annotations) != len(run.Annotations) {
+				t.Errorf("%d problems, a run that was begun: %d runs, %+v", n, len(again)-len(runs), again[len(runs)].Conclusion)
+			}
 			if len(run.Annotations) != min(n, 1000) || run.Status != "completed" || run.Conclusion != "failure" || strings.Contains(run.Summary, "And 1 more.") != (n > 1000) {
 				t.Errorf("%d problems: %d annotations, %s %s %q", n, len(run.Annotations), run.Status, run.Conclusion, run.Summary)
 			}
 		}
-		a := hub.Runs()[1].Annotations[0]
+		a := hub.Runs()[2].Annotations[0]
 		if a["start_line"] != 1.0 || a["start_column"] != nil || a["annotation_level"] != "warning" || a["title"] != "bad-ip" || a["message"] != "message\nhint: mend it" {
 			t.Errorf("annotation: %v", a)
 		}

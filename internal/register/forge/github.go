@@ -27,7 +27,7 @@ func Static(token string) TokenSource {
 // be set.
 type GitHubOptions struct {
 	Repository string // owner/name
-	Host       string // of GitHub Enterprise, such as "https://github.example.edu"; "" is github.com
+	Host       string // of GitHub Enterprise, such as "https://github.example.edu", or the API's own address; "" is github.com
 	Token      TokenSource
 
 	// Self is the number of the account that the token stands for: only its
@@ -151,6 +151,10 @@ func apiURL(host string) (*url.URL, error) {
 	}
 	if u.Scheme == "http" && !loopback(u.Hostname()) {
 		return nil, errors.New("forge: a token is not sent over plain http; use https")
+	}
+	if strings.HasPrefix(u.Host, "api.") && strings.Trim(u.Path, "/") == "" { // as workflows are told it
+		u.Path = "/"
+		return u, nil
 	}
 	if strings.HasSuffix(u.Host, ".ghe.com") && !strings.HasPrefix(u.Host, "api.") { // Enterprise Cloud with data residency
 		u.Host, u.Path = "api."+u.Host, "/"

@@ -235,36 +235,47 @@ func (g *GitHub) treeOf(ctx context.Context, commit string) (*remoteTree, error)
 
 // file is what stands at a path.
 func (t *remoteTree) file(ctx context.Context, p string) (File, error) {
-	f := File{Source: registration.Source{Path: p}}
 	dir, name := path.Split(p)
 	folder, err := t.folder(ctx, strings.Trim(dir, "/"), 0)
 	if err != nil {
-		return f, err
+		return File{}, err
 	}
 	e, ok := folder[name]
-	if !ok || e.GetType() == "tree" || !isCommit(e.GetSHA()) {
-		return f, fmt.Errorf("forge: reading %s: %w: it is listed, and not in the tree", printable(p, 200), ErrIncomplete)
+	if !ok || e.GetType() == "tree" {
+		return File{}, fmt.Errorf("forge: reading %s: %w: it is listed, and not in the tree", printable(p, 200), ErrIncomplete)
 	}
-	f.Blob, f.Size = e.GetSHA(), int64(e.GetSize())
-	switch e.GetMode() {
-	case "100644", "100755", "100664":
-		f.Mode = registration.Regular
+	return fileOf(p, e)
+}
+
+// fileOf is what an entry of a tree stands for, its content left out.
+func fileOf(p string, e *github.TreeEntry) (File, error) {
+	f := File{Source: registration.Source{Path: p, Mode: entryMode(e)}, Blob: e.GetSHA()}
+	if !isCommit(f.Blob) {
+		return f, fmt.Errorf("forge: reading %s: %w: no content", printable(p, 200), ErrIncomplete)
+	}
+	if f.Mode == registration.Regular {
 		if e.Size == nil {
 			return f, fmt.Errorf("forge: reading %s: %w: no size", printable(p, 200), ErrIncomplete)
 		}
-	case "120000":
-		f.Mode = registration.Symlink
-	case "160000":
-		f.Mode = registration.Submodule
-	default:
-		f.Mode = registration.Other
-	}
-	if f.Mode != registration.Regular {
-		f.Size = 0
+		f.Size = int64(*e.Size)
 	}
 	return f, nil
 }
 
+// entryMode is what an entry that is no folder is to the register.
+func entryMode(e *github.TreeEntry) registration.Mode {
+	switch e.GetMode() {
+	case "100644", "100755", "100664":
+		return registration.Regular
+	case "120000":
+		return registration.Symlink
+	case "160000":
+		return registration.Submodule
+	}
+	return registration.Other
+}
+
+// folder is what is in a folder, by name.
 func (t *remoteTree) folder(ctx context.Context, dir string, depth int) (map[string]*github.TreeEntry, error) {
 	if known, ok := t.folders[dir]; ok {
 		return known, nil
@@ -285,6 +296,15 @@ func (t *remoteTree) folder(ctx context.Context, dir string, depth int) (map[str
 		}
 		hash = e.GetSHA()
 	}
+	return t.read(ctx, dir, hash)
+}
+
+// read reads the folder with a name of git's, and holds what comes against it:
+// a list that was cut, or a name that JSON cannot carry, makes another name.
+func (t *remoteTree) read(ctx context.Context, dir, hash string) (map[string]*github.TreeEntry, error) {
+	if known, ok := t.folders[dir]; ok {
+		return known, nil
+	}
 	var tree *github.Tree
 	err := t.g.read(ctx, "reading a tree", func(ctx context.Context) (resp *github.Response, err error) {
 		tree, resp, err = t.g.client.Git.GetTree(ctx, t.g.owner, t.g.name, hash, false)
@@ -293,12 +313,12 @@ func (t *remoteTree) folder(ctx context.Context, dir string, depth int) (map[str
 	if err != nil {
 		return nil, err
 	}
-	if tree.GetTruncated() || tree.GetSHA() != hash {
-		return nil, fmt.Errorf("forge: reading %s: %w: the folder was cut", printable(dir, 200), ErrIncomplete)
-	}
 	found := make(map[string]*github.TreeEntry, len(tree.Entries))
 	for _, e := range tree.Entries {
 		found[e.GetPath()] = e
+	}
+	if tree.GetTruncated() || tree.GetSHA() != hash || len(found) != len(tree.Entries) || !held(tree.Entries, hash) {
+		return nil, fmt.Errorf("forge: reading the folder %q: %w: it was cut, or holds a name that is not text", printable(dir, 200), ErrIncomplete)
 	}
 	t.folders[dir] = found
 	return found, nil

@@ -18,15 +18,17 @@ type Conclusion string
 
 // The conclusions.
 const (
-	Success Conclusion = "success"
-	Failure Conclusion = "failure"
-	Neutral Conclusion = "neutral"
+	Success        Conclusion = "success"
+	Failure        Conclusion = "failure"
+	Neutral        Conclusion = "neutral"
+	ActionRequired Conclusion = "action_required" // somebody must do something before it can be judged
 )
 
 // A Report is what a check found in one commit.
 type Report struct {
 	Commit     string
 	Name       string // the check's; what a ruleset requires
+	Run        int64  // that BeginCheck began; 0 makes a new one
 	Conclusion Conclusion
 	Title      string
 	Summary    string // Markdown; the caller escapes what is not its own
@@ -42,6 +44,29 @@ const (
 	maxComments      = 3000 // read to find one's own
 	maxStatus        = 140  // characters
 )
+
+// BeginCheck says on a commit that a check of it is under way. From then on an
+// older run of that name counts for nothing, and until ReportCheck is given this
+// one's number, the check has not passed. The error is ErrRefused for anybody but
+// an App or a workflow.
+func (g *GitHub) BeginCheck(ctx context.Context, commit, name, url string) (run int64, err error) {
+	if !isCommit(commit) || name == "" {
+		return 0, fmt.Errorf("forge: beginning a check: %w: no commit or name", ErrInvalid)
+	}
+	var made *github.CheckRun
+	err = g.write(ctx, "beginning a check", func(ctx context.Context) (resp *github.Response, err error) {
+		o := github.CreateCheckRunOptions{Name: name, HeadSHA: commit, Status: github.String("in_progress")}
+		if url != "" {
+			o.DetailsURL = &url
+		}
+		made, resp, err = g.client.Checks.CreateCheckRun(ctx, g.owner, g.name, o)
+		return resp, err
+	})
+	if err == nil && made.GetID() == 0 {
+		err = fmt.Errorf("forge: beginning a check: %w", ErrIncomplete)
+	}
+	return made.GetID(), err
+}
 
 // ReportCheck writes one check run with its annotations, the first fifty with
 // the run and the rest by updates. The run is concluded with the last of them:
@@ -76,21 +101,25 @@ func (g *GitHub) ReportCheck(ctx context.Context, r Report) error {
 	if r.URL != "" {
 		details = &r.URL
 	}
-	var run *github.CheckRun
-	err := g.write(ctx, "reporting a check", func(ctx context.Context) (resp *github.Response, err error) {
-		o := github.CreateCheckRunOptions{Name: r.Name, HeadSHA: r.Commit, DetailsURL: details, Output: output(parts[0])}
-		o.Status, o.Conclusion = state(len(parts) == 1)
-		run, resp, err = g.client.Checks.CreateCheckRun(ctx, g.owner, g.name, o)
-		return resp, err
-	})
-	if err != nil {
-		return err
+	id := r.Run
+	if id == 0 {
+		err := g.write(ctx, "reporting a check", func(ctx context.Context) (resp *github.Response, err error) {
+			o := github.CreateCheckRunOptions{Name: r.Name, HeadSHA: r.Commit, DetailsURL: details, Output: output(parts[0])}
+			o.Status, o.Conclusion = state(len(parts) == 1)
+			run, resp, err := g.client.Checks.CreateCheckRun(ctx, g.owner, g.name, o)
+			id = run.GetID()
+			return resp, err
+		})
+		if err != nil {
+			return err
+		}
+		parts = parts[1:]
 	}
-	for i, part := range parts[1:] {
+	for i, part := range parts {
 		err := g.write(ctx, "reporting more of a check", func(ctx context.Context) (resp *github.Response, err error) {
 			o := github.UpdateCheckRunOptions{Name: r.Name, DetailsURL: details, Output: output(part)}
-			o.Status, o.Conclusion = state(i == len(parts)-2)
-			_, resp, err = g.client.Checks.UpdateCheckRun(ctx, g.owner, g.name, run.GetID(), o)
+			o.Status, o.Conclusion = state(i == len(parts)-1)
+			_, resp, err = g.client.Checks.UpdateCheckRun(ctx, g.owner, g.name, id, o)
 			return resp, err
 		})
 		if err != nil {
@@ -129,7 +158,7 @@ func (g *GitHub) ReportStatus(ctx context.Context, r Report) error {
 	if !isCommit(r.Commit) || r.Name == "" {
 		return fmt.Errorf("forge: reporting a status: %w: no commit or name", ErrInvalid)
 	}
-	state, ok := map[Conclusion]string{Success: "success", Neutral: "success", Failure: "failure"}[r.Conclusion]
+	state, ok := map[Conclusion]string{Success: "success", Neutral: "success", Failure: "failure", ActionRequired: "failure"}[r.Conclusion]
 	if !ok {
 		return fmt.Errorf("forge: reporting a status: %w: conclusion %q", ErrInvalid, r.Conclusion)
 	}

@@ -37,6 +37,7 @@ var spoken = []string{
 	"/repos/{owner}/{repo}/git/blobs", "/repos/{owner}/{repo}/git/blobs/{file_sha}",
 	"/repos/{owner}/{repo}/pulls", "/repos/{owner}/{repo}/pulls/{pull_number}", "/repos/{owner}/{repo}/pulls/{pull_number}/files",
 	"/repos/{owner}/{repo}/pulls/{pull_number}/reviews", "/repos/{owner}/{repo}/commits/{commit_sha}/pulls",
+	"/repos/{owner}/{repo}/compare/{basehead}", "/repos/{owner}/{repo}/git/matching-refs/{ref}",
 	"/repos/{owner}/{repo}/issues/{issue_number}/comments", "/repos/{owner}/{repo}/issues/comments/{comment_id}",
 	"/repos/{owner}/{repo}/statuses/{sha}", "/repos/{owner}/{repo}/check-runs", "/repos/{owner}/{repo}/check-runs/{check_run_id}",
 	"/repos/{owner}/{repo}/codeowners/errors", "/repos/{owner}/{repo}/rules/branches/{branch}",
@@ -111,7 +112,28 @@ func TestAgainstGitHubsDescription(t *testing.T) {
 	}
 	report := forge.Report{Commit: r.Head, Name: "gatepost", Conclusion: forge.Failure, Title: "120 problems", Summary: "*", Problems: problems}
 	must("check run", bot.ReportCheck(ctx, report))
+	report.Run, err = bot.BeginCheck(ctx, r.Head, "gatepost", "https://github.com/umich/mail-relay-register/actions/runs/1")
+	must("begin", err)
+	report.Conclusion = forge.ActionRequired
+	must("the check that was begun", bot.ReportCheck(ctx, report))
+	report.Run = 0
 	must("status", person.ReportStatus(ctx, report))
+	if at, err := bot.OpenAt(ctx, r.Head); err != nil || len(at) != 1 {
+		t.Errorf("open at: %v, %v", at, err)
+	}
+	ahead, err := bot.Ahead(ctx, hub.Branch("main"), r.Head)
+	must("ahead", err)
+	if len(ahead) != 1 {
+		t.Errorf("ahead: %v", ahead)
+	}
+	hub.SetBranch("gh-readonly-queue/main/pr-1-0000", r.Head)
+	if in, err := bot.Queued(ctx, "main", r.Head); err != nil || !in {
+		t.Errorf("queued: %v, %v", in, err)
+	}
+	_, err = bot.Tip(ctx, "main")
+	must("tip", err)
+	_, err = bot.AccountOf(ctx, who.Login)
+	must("account", err)
 	hub.Review(r.Number, postmaster, "APPROVED")
 	_, err = bot.Approvals(ctx, r)
 	must("approvals", err)
@@ -167,8 +189,10 @@ func (w *witness) RoundTrip(r *http.Request) (*http.Response, error) {
 	u := *r.URL
 	u.Path, u.RawPath = strings.TrimPrefix(u.Path, "/api/v3"), ""
 	u.Host = w.base
-	if before, ref, ok := strings.Cut(u.Path, "/git/ref/"); ok { // a parameter is one segment to Prism
-		u.RawPath = before + "/git/ref/" + url.PathEscape(ref)
+	for _, above := range []string{"/git/ref/", "/git/matching-refs/"} {
+		if before, ref, ok := strings.Cut(u.Path, above); ok { // a parameter is one segment to Prism
+			u.RawPath = before + above + url.PathEscape(ref)
+		}
 	}
 	r.URL, r.Host = &u, w.base
 	r.Header.Set("Accept", "application/json")

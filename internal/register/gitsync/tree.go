@@ -277,3 +277,42 @@ func readBlob(g *git.Repository, h plumbing.Hash, max int64) (data []byte, err e
 	}
 	return data, err
 }
+
+// A Name is what stands at a name of a folder.
+type Name struct {
+	Hash   Hash // of the content, or of the folder
+	Mode   Mode // of what is no folder
+	Folder bool
+}
+
+// Folder is what is in a folder of a commit ("" is the root), by name, as it is
+// stored; nil where there is no such folder.
+func (r *Repo) Folder(ctx context.Context, h Hash, dir string) (map[string]Name, error) {
+	var out map[string]Name
+	err := r.use(ctx, "reading a folder of "+h.String(), func(_ context.Context, g *git.Repository) error {
+		out = nil
+		c, err := commit(g, h)
+		if err != nil {
+			return err
+		}
+		at := object.TreeEntry{Mode: filemode.Dir, Hash: c.TreeHash}
+		if dir != "" {
+			if at, err = lookup(g, c.TreeHash, dir); err != nil {
+				return err
+			}
+		}
+		if at.Mode != filemode.Dir {
+			return nil
+		}
+		t, err := object.GetTree(g.Storer, at.Hash)
+		if err != nil {
+			return err
+		}
+		out = make(map[string]Name, len(t.Entries))
+		for _, e := range t.Entries {
+			out[e.Name] = Name{Hash: Hash(e.Hash), Mode: mode(e.Mode), Folder: e.Mode == filemode.Dir}
+		}
+		return nil
+	})
+	return out, err
+}

@@ -57,6 +57,16 @@ registrations/b/sub submodule
 			t.Errorf("Files(%q) = %v\n%swant\n%s", c.under, err, paths(got), c.want)
 		}
 	}
+	for dir, want := range map[string]int{"": 3, "registrations": 2, "registrations/a": 4, "registrations/b": 3, "registrations/c": -1, "README.md": -1, "registrations/b/link.cue": -1} {
+		got, err := m.Folder(t.Context(), head, dir)
+		if err != nil || len(got) != max(want, 0) || (got == nil) != (want < 0) {
+			t.Errorf("Folder(%q) = %v, %v, want %d", dir, got, err, want)
+		}
+		if _, raw := got["caf\xe9.cue"]; dir == "registrations/a" && !raw || dir == "" && !got["registrations"].Folder ||
+			dir == "registrations/b" && (got["sub"].Mode != gitsync.Submodule || got["run.cue"].Mode != gitsync.Executable) {
+			t.Errorf("Folder(%q) = %v", dir, got)
+		}
+	}
 	if _, err := m.Files(t.Context(), gitsync.Hash{1}); !errors.Is(err, gitsync.ErrNoCommit) {
 		t.Errorf("files of no commit: %v", err)
 	}

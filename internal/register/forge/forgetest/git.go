@@ -203,3 +203,33 @@ func (h *Hub) createTree(w http.ResponseWriter, r *http.Request, _ session) {
 	}
 	answer(w, http.StatusCreated, h.treeShape(h.objects.write(files)))
 }
+
+// Listing is what is in a folder of a commit ("" is the root), by name, folders
+// included; nil where there is no such folder.
+func (h *Hub) Listing(commit, dir string) map[string]File {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at := h.objects.commits[commit].tree
+	for name := range strings.SplitSeq(dir, "/") {
+		if dir == "" {
+			break
+		}
+		i := slices.IndexFunc(h.objects.trees[at], func(e entry) bool { return e.name == name && e.mode == "040000" })
+		if i < 0 {
+			return nil
+		}
+		at = h.objects.trees[at][i].sha
+	}
+	list := map[string]File{}
+	for _, e := range h.objects.trees[at] {
+		list[e.name] = File{e.mode, e.sha}
+	}
+	return list
+}
+
+// Files is every file of a commit, by path.
+func (h *Hub) Files(commit string) map[string]File {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.objects.files(h.objects.commits[commit].tree)
+}

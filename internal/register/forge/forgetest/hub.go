@@ -35,23 +35,24 @@ type Hub struct {
 	mux         *http.ServeMux
 	now         func() time.Time
 
-	mu       sync.Mutex // guards what follows
-	objects  objects
-	branches map[string]string // name → commit
-	users    map[string]User   // by login
-	tokens   map[string]session
-	teams    map[string]team // by slug
-	apps     map[int64]app   // by number
-	pulls    []*pull
-	comments []*comment
-	runs     []*run
-	statuses []map[string]any
-	rules    []map[string]any
-	bypass   []map[string]any // nil: not shown
-	owners   []map[string]any
-	failures []*Failure
-	calls    []string
-	lastID   int64
+	mu        sync.Mutex // guards what follows
+	objects   objects
+	branches  map[string]string // name → commit
+	users     map[string]User   // by login
+	tokens    map[string]session
+	teams     map[string]team // by slug
+	apps      map[int64]app   // by number
+	pulls     []*pull
+	comments  []*comment
+	runs      []*run
+	statuses  []map[string]any
+	rules     []map[string]any
+	bypass    []map[string]any // nil: not shown
+	owners    []map[string]any
+	failures  []*Failure
+	uncounted int // commits that comparisons do not list
+	calls     []string
+	lastID    int64
 }
 
 type session struct {
@@ -232,6 +233,7 @@ func (h *Hub) signedIn(pattern string, f func(http.ResponseWriter, *http.Request
 func (h *Hub) routes() {
 	h.gitRoutes()
 	h.pullRoutes()
+	h.compareRoutes()
 	h.reportRoutes()
 	h.accountRoutes()
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fail(w, http.StatusNotFound, "Not Found") })
@@ -259,6 +261,16 @@ func answer(w http.ResponseWriter, status int, body any) {
 
 // list answers with one page of a list, and the links to the others.
 func list[T any](w http.ResponseWriter, r *http.Request, all []T, shape func(T) map[string]any) {
+	out := []map[string]any{}
+	for _, v := range slice(w, r, all) {
+		out = append(out, shape(v))
+	}
+	answer(w, http.StatusOK, out)
+}
+
+// slice is the page of a list that is asked for; it writes the links to the
+// others.
+func slice[T any](w http.ResponseWriter, r *http.Request, all []T) []T {
 	q := r.URL.Query()
 	page, size := max(number(q.Get("page")), 1), number(q.Get("per_page"))
 	if size == 0 {
@@ -284,11 +296,7 @@ func list[T any](w http.ResponseWriter, r *http.Request, all []T, shape func(T) 
 	if len(links) > 0 {
 		w.Header().Set("Link", strings.Join(links, ", "))
 	}
-	out := []map[string]any{}
-	for _, v := range all[from:to] {
-		out = append(out, shape(v))
-	}
-	answer(w, http.StatusOK, out)
+	return all[from:to]
 }
 
 func number(s string) int {

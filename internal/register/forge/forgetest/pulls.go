@@ -18,6 +18,7 @@ type pull struct {
 	fork         bool
 	mergedAs     string
 	head         string // once merged or closed; else the branch's tip
+	tip          string // of the branch of a fork
 	start        string // once merged: where the base stood
 	createdAt    time.Time
 	reviews      []review
@@ -123,6 +124,9 @@ func (h *Hub) head(p *pull) string {
 	if p.head != "" {
 		return p.head
 	}
+	if p.fork {
+		return p.tip
+	}
 	return h.branches[p.branch]
 }
 
@@ -141,7 +145,8 @@ func (h *Hub) pullRoutes() {
 	h.handle("GET /commits/{sha}/pulls", func(w http.ResponseWriter, r *http.Request, _ session) {
 		var found []*pull
 		for _, p := range h.pulls {
-			if p.mergedAs == r.PathValue("sha") || h.head(p) == r.PathValue("sha") {
+			// GitHub does not promise to know the heads of forks here.
+			if p.mergedAs == r.PathValue("sha") || !p.fork && h.head(p) == r.PathValue("sha") {
 				found = append(found, p)
 			}
 		}
@@ -180,6 +185,9 @@ func (h *Hub) listPulls(w http.ResponseWriter, r *http.Request, _ session) {
 		if (state == "all" || p.state == state) && (q.Get("head") == "" || q.Get("head") == h.owner+":"+p.branch) {
 			found = append(found, p)
 		}
+	}
+	if q.Get("direction") == "asc" {
+		slices.Reverse(found)
 	}
 	list(w, r, found, h.pullSimpleShape)
 }

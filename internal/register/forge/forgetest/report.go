@@ -258,14 +258,22 @@ func (h *Hub) accountRoutes() {
 		}
 		answer(w, http.StatusOK, publicUserShape(u))
 	})
-	h.signedIn("GET /orgs/{org}/teams/{slug}", func(w http.ResponseWriter, r *http.Request, _ session) {
+	h.signedIn("GET /orgs/{org}/teams/{slug}", func(w http.ResponseWriter, r *http.Request, s session) {
+		if !s.seesMembers() {
+			fail(w, http.StatusForbidden, "Resource not accessible by integration")
+			return
+		}
 		if t, ok := h.teams[r.PathValue("slug")]; ok && r.PathValue("org") == h.owner {
 			answer(w, http.StatusOK, h.teamShape(t))
 			return
 		}
 		fail(w, http.StatusNotFound, "Not Found")
 	})
-	h.signedIn("GET /orgs/{org}/teams/{slug}/members", func(w http.ResponseWriter, r *http.Request, _ session) {
+	h.signedIn("GET /orgs/{org}/teams/{slug}/members", func(w http.ResponseWriter, r *http.Request, s session) {
+		if !s.seesMembers() {
+			fail(w, http.StatusForbidden, "Resource not accessible by integration")
+			return
+		}
 		list(w, r, h.teams[r.PathValue("slug")].members, userShape)
 	})
 	h.mux.HandleFunc("GET /app", func(w http.ResponseWriter, r *http.Request) {
@@ -293,7 +301,7 @@ func (h *Hub) accountRoutes() {
 			return
 		}
 		if in.Permissions == nil { // all that the App may do
-			in.Permissions = map[string]string{"checks": "write", "contents": "read", "pull_requests": "write"}
+			in.Permissions = map[string]string{"checks": "write", "contents": "read", "pull_requests": "write", "members": "read"}
 		}
 		if len(in.Repositories) > 0 && !slices.Equal(in.Repositories, []string{h.name}) {
 			fail(w, http.StatusUnprocessableEntity, "There is at least one repository that does not exist or is not accessible to the parent installation.")
@@ -305,6 +313,9 @@ func (h *Hub) accountRoutes() {
 			"permissions": in.Permissions, "repository_selection": "selected"})
 	})
 }
+
+// seesMembers reports whether the caller may look into teams.
+func (s session) seesMembers() bool { return s.app == 0 || s.may["members"] != "" }
 
 // ticket verifies the JSON Web Token of a call and says whose it is.
 func (h *Hub) ticket(r *http.Request) (int64, bool) {
