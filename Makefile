@@ -3,7 +3,7 @@
 GO ?= go
 BIN := .bin
 
-.PHONY: help demo test build generate lint torture fuzz clean
+.PHONY: help demo test build generate lint torture bench fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ lint: ## gofmt, vet, staticcheck, and the register itself
 
 torture: ## kill -9 the daemon under load, again and again (minutes)
 	$(GO) test -count=1 -v -timeout 60m -run TestTorture ./internal/daemon -torture=$(or $(KILLS),100)
+
+bench: build ## what a large register costs beside git itself (minutes; LARGE=100000)
+	$(GO) test -count=1 -v -timeout 60m -run TestLarge ./internal/register/reconcile \
+	  -large $(or $(LARGE),100000) -reloads $(or $(RELOADS),1000) -gatepost $(CURDIR)/$(BIN)/gatepost
 
 fuzz: ## each fuzz target for a while (FUZZTIME=30s)
 	@for pkg in $$($(GO) list ./...); do \
