@@ -291,6 +291,30 @@ func TestRunPollsBacksOffAndWakes(t *testing.T) {
 	})
 }
 
+// TestARoundThatFailedIsNotLeftForADay: where a webhook does the work, the poll
+// may be long.
+func TestARoundThatFailedIsNotLeftForADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := &countingSource{}
+		r, err := reconcile.New(reconcile.Options{Source: source, Dir: t.TempDir(), Live: new(policy.Live), Poll: 24 * time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx) }()
+		<-time.After(time.Hour)
+		synctest.Wait()
+		if n := source.n.Load(); n < 10 || n > 14 {
+			t.Errorf("%d rounds in an hour", n)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
 // A countingSource cannot be reached.
 type countingSource struct {
 	reconcile.Source

@@ -218,15 +218,16 @@ func (r *Reconciler) Run(ctx context.Context) error {
 }
 
 // pause is how long to wait after so many failures in a row: twice as long for
-// each, up to maxBackoff or the poll interval; jitter in [0,1) spreads it by a
-// tenth either way.
+// each, up to maxBackoff, however long the poll interval is: a webhook may have
+// been what asked. jitter in [0,1) spreads it by a tenth either way.
 func pause(poll time.Duration, failures int, jitter float64) time.Duration {
 	d := poll
 	for range failures {
 		if d >= maxBackoff {
+			d = maxBackoff
 			break
 		}
-		d = min(2*d, max(poll, maxBackoff))
+		d = min(2*d, maxBackoff)
 	}
 	return time.Duration(float64(d) * (0.9 + 0.2*jitter))
 }
