@@ -177,14 +177,7 @@ func TestDNSAgainstUnbound(t *testing.T) {
 // serveDNS runs a server of the tests' own on loopback, over UDP and TCP.
 func serveDNS(t *testing.T, handle dns.HandlerFunc) string {
 	t.Helper()
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	streams, err := net.Listen("tcp", packets.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	packets, streams := samePort(t)
 	for _, s := range []*dns.Server{{PacketConn: packets, Handler: handle}, {Listener: streams, Handler: handle}} {
 		started, done := make(chan struct{}), make(chan error, 1)
 		s.NotifyStartedFunc = func() { close(started) }
@@ -196,6 +189,26 @@ func serveDNS(t *testing.T, handle dns.HandlerFunc) string {
 		})
 	}
 	return packets.LocalAddr().String()
+}
+
+// samePort opens a port of loopback for UDP and TCP: one that is free for both.
+func samePort(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	var last error
+	for range 50 {
+		packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams, err := net.Listen("tcp", packets.LocalAddr().String())
+		if err == nil {
+			return packets, streams
+		}
+		packets.Close()
+		last = err
+	}
+	t.Fatal(last)
+	return nil, nil
 }
 
 // fromZone answers from records as the zone has them.
