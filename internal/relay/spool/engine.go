@@ -1,12 +1,12 @@
 package spool
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"runtime"
 	"strings"
 	"time"
 
@@ -16,9 +16,10 @@ import (
 
 // Errors of a spool that cannot go on.
 var (
-	// ErrFailed means that the engine could not write its log or its tables.
-	// Nothing is acknowledged from then on; the process has to be started
-	// again, and recovers what is on stable storage.
+	// ErrFailed means that the engine could not write its log or its manifest,
+	// or does not answer. Nothing is acknowledged from then on, and every call
+	// returns; the process has to be started again, and recovers what is on
+	// stable storage.
 	ErrFailed = errors.New("spool: the storage engine has failed")
 	ErrClosed = errors.New("spool: closed")
 )
@@ -56,10 +57,10 @@ func (s *Spool) fail(cause error) {
 // memtable and cache, since entries live for moments; the log synced by every
 // commit, in groups.
 func (s *Spool) openEngine(dir string) (*pebble.DB, error) {
-	logger := engineLogger{s}
+	disk := &guard{FS: s.fs, s: s}
 	o := &pebble.Options{
-		FS:                          s.fs,
-		Logger:                      logger,
+		FS:                          disk,
+		Logger:                      engineLogger{s},
 		FormatMajorVersion:          pebble.FormatValueSeparation,
 		MemTableSize:                8 << 20,
 		MemTableStopWritesThreshold: 4,
@@ -77,44 +78,49 @@ func (s *Spool) openEngine(dir string) (*pebble.DB, error) {
 				s.log.Error("a table of the engine is damaged", "event", "spool.damaged", "file", info.Path, "err", info.Details)
 			},
 			DiskSlow: func(info pebble.DiskSlowInfo) {
+				if s.Err() != nil {
+					return // what is slow then is parked
+				}
 				s.log.Warn("the disk is slow", "event", "spool.slow", "file", info.Path, "duration", info.Duration)
 			},
 		},
 	}
-	// A fatal error ends the goroutine that meets it, so pebble gets one of
-	// its own to open on.
-	var db *pebble.DB
-	err := errors.New("the engine gave up while opening")
-	done := make(chan struct{})
+	o.WithFSDefaults() // tells of a slow disk
+	// Reading the logs of a long day may take longer than one call of an open
+	// engine; a fatal error parks the goroutine that meets it.
+	type opened struct {
+		db  *pebble.DB
+		err error
+	}
+	done := make(chan opened, 1)
 	go func() {
-		defer close(done)
 		defer func() {
 			if r := recover(); r != nil {
-				err = fmt.Errorf("the engine panicked: %v", r)
+				done <- opened{err: fmt.Errorf("the engine panicked: %v", r)}
 			}
 		}()
-		db, err = pebble.Open(dir, o)
+		db, err := pebble.Open(dir, o)
+		done <- opened{db, err}
 	}()
-	<-done
-	if failed := s.Err(); failed != nil {
-		return nil, failed
+	select {
+	case <-s.failed:
+		return nil, s.Err()
+	case d := <-done:
+		if failed := s.Err(); failed != nil {
+			return nil, failed
+		}
+		disk.armed.Store(d.err == nil)
+		return d.db, d.err
 	}
-	return db, err
 }
 
 // engineLogger hands pebble's log lines to slog and its fatal errors to fail.
 //
-// Pebble expects Fatalf not to return. There are two kinds of callers:
-//   - DB.Apply, on the goroutine of whoever commits, when the log could not be
-//     written or synced. Apply returns nil (!) if Fatalf does, so apply below
-//     asks Err afterwards.
-//   - Everything else (the manifest, broken invariants), nearly always on a
-//     goroutine of the engine's own. Going on there could delete a log whose
-//     messages are in no table, so that goroutine ends here, its locks
-//     released by its defers. The process stays up, refuses, and says so.
+// Pebble expects Fatalf not to return, and does not survive if it does: going
+// on after a manifest that was not synced could delete a log whose messages are
+// in no table, and a commit that failed would be reported as done. So the
+// goroutine stays here. The process stays up, refuses, and says so.
 type engineLogger struct{ s *Spool }
-
-const commitFailed = "pebble: fatal commit error" // in DB.applyInternal of pebble v2.1.7
 
 func (l engineLogger) Infof(format string, args ...any) {
 	if l.s.log.Enabled(context.Background(), slog.LevelDebug) { // do not format for nobody
@@ -134,15 +140,13 @@ func (l engineLogger) Fatalf(format string, args ...any) {
 		}
 	}
 	l.s.fail(err)
-	if !strings.HasPrefix(format, commitFailed) {
-		runtime.Goexit()
-	}
+	park()
 }
 
 // apply commits one batch. With pebble.Sync it returns nil only when the batch
 // is on stable storage. After an error the batch may or may not be there. fill
 // runs with mu read-held, so it must not call what takes it again.
-func (s *Spool) apply(fill func(*pebble.Batch) error, o *pebble.WriteOptions) (err error) {
+func (s *Spool) apply(fill func(*pebble.Batch) error, o *pebble.WriteOptions) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.closed {
@@ -151,18 +155,6 @@ func (s *Spool) apply(fill func(*pebble.Batch) error, o *pebble.WriteOptions) (e
 	if err := s.Err(); err != nil {
 		return err
 	}
-	defer func() {
-		// Pebble panics on a log it cannot write to. (One it cannot begin ends
-		// the process: the panic unlocks what is not locked.)
-		if r := recover(); r != nil {
-			if cause, ok := r.(error); ok {
-				s.fail(cause)
-			} else {
-				s.fail(fmt.Errorf("panic: %v", r))
-			}
-			err = s.Err()
-		}
-	}()
 	b := s.db.NewBatch()
 	if err := fill(b); err != nil {
 		b.Close()
@@ -171,13 +163,13 @@ func (s *Spool) apply(fill func(*pebble.Batch) error, o *pebble.WriteOptions) (e
 	if o.GetSync() { // what was committed before is synced with it
 		s.lagging.Store(false)
 	}
-	if err := b.Commit(o); err != nil {
+	if _, err := await(s, func() (struct{}, error) { return struct{}{}, b.Commit(o) }); err != nil {
 		return fmt.Errorf("spool: committing: %w", err)
 	}
 	if !o.GetSync() {
 		s.lags()
 	}
-	if err := s.Err(); err != nil { // see engineLogger; the batch is not reused
+	if err := s.Err(); err != nil { // it came too late to be relied on; the batch is not reused
 		return err
 	}
 	return b.Close()
@@ -195,16 +187,28 @@ func (s *Spool) get(key []byte) (value []byte, found bool, err error) {
 
 // getLocked is get for callers that hold mu.
 func (s *Spool) getLocked(key []byte) (value []byte, found bool, err error) {
-	v, closer, err := s.db.Get(key)
+	value, err = await(s, func() ([]byte, error) {
+		v, closer, err := s.db.Get(key)
+		if err != nil {
+			return nil, err
+		}
+		return append([]byte{}, v...), closer.Close() // not nil, also if it is empty
+	})
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, false, nil
 	}
-	if err != nil {
-		return nil, false, err
-	}
-	value = append([]byte(nil), v...)
-	return value, true, closer.Close()
+	return value, err == nil, err
 }
+
+// What scan reads with one call of the engine: at least one record, and no
+// more than so many, or than those with which it has so many octets.
+const (
+	scanRecords = 128
+	scanOctets  = 64 << 10
+)
+
+// A pair is one key of the engine and its value.
+type pair struct{ key, value []byte }
 
 // scan calls fn with each key of a prefix and its value, in order, as they
 // were when it began. Both are only valid during the call.
@@ -214,7 +218,9 @@ func (s *Spool) scan(prefix byte, fn func(key, value []byte) error) error {
 		s.mu.RUnlock()
 		return ErrClosed
 	}
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{prefix}, UpperBound: []byte{prefix + 1}})
+	it, err := await(s, func() (*pebble.Iterator, error) {
+		return s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{prefix}, UpperBound: []byte{prefix + 1}})
+	})
 	if err == nil {
 		s.scans.Add(1)
 		defer s.scans.Done()
@@ -223,19 +229,64 @@ func (s *Spool) scan(prefix byte, fn func(key, value []byte) error) error {
 	if err != nil {
 		return fmt.Errorf("spool: reading: %w", err)
 	}
-	for ok := it.First(); ok; ok = it.Next() {
-		value, err := it.ValueAndErr()
-		if err == nil {
-			err = fn(it.Key(), value)
-		}
-		if err != nil {
-			return errors.Join(err, it.Close())
-		}
+	err = s.each(it, fn)
+	if failed := s.Err(); failed != nil { // the iterator may be in use
+		return failed
 	}
-	if err := errors.Join(it.Error(), it.Close()); err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	_, closeErr := await(s, func() (struct{}, error) { return struct{}{}, it.Close() })
+	switch {
+	case err != nil:
+		return err // it counts more; Close repeats those of reading
+	case closeErr != nil:
+		return fmt.Errorf("%w: %w", ErrDamaged, closeErr)
 	}
 	return nil
+}
+
+// each calls fn for what an iterator finds from its beginning to its end.
+func (s *Spool) each(it *pebble.Iterator, fn func(key, value []byte) error) error {
+	step := it.First
+	for more := true; more; step = it.Next {
+		type some struct {
+			pairs []pair
+			more  bool
+			err   error // what comes after pairs cannot be read
+		}
+		read, err := await(s, func() (r some, err error) {
+			r.pairs, r.more, r.err = readSome(it, step)
+			return r, nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, p := range read.pairs {
+			if err := fn(p.key, p.value); err != nil {
+				return err
+			}
+		}
+		if read.err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, read.err)
+		}
+		more = read.more
+	}
+	return nil
+}
+
+// readSome copies the next few pairs. There are no more at the end, and after
+// an error.
+func readSome(it *pebble.Iterator, step func() bool) (pairs []pair, more bool, err error) {
+	for octets := 0; len(pairs) < scanRecords && octets < scanOctets; step = it.Next {
+		if !step() {
+			return pairs, false, it.Error()
+		}
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return pairs, false, err
+		}
+		pairs = append(pairs, pair{bytes.Clone(it.Key()), bytes.Clone(value)})
+		octets += len(it.Key()) + len(value)
+	}
+	return pairs, true, nil
 }
 
 func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -263,7 +263,10 @@ func (s *Spool) Body(id ID) (io.ReadCloser, error) {
 	if err == nil && !found {
 		err = errors.New("there is none")
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrFailed), errors.Is(err, ErrClosed): // that is no damage
+		return nil, fmt.Errorf("spool: reading the body of %s: %w", id, err)
+	case err != nil:
 		return nil, fmt.Errorf("%w: the body of %s: %w", ErrDamaged, id, err)
 	}
 	body.r = bytes.NewReader(inline)

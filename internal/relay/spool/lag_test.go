@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -25,38 +26,26 @@ func TestChangesReachTheDiskSoon(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			mem := vfs.NewCrashableMem()
-			s, err := Open(Options{Dir: "spool", FS: mem, Reserve: -1})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
-			e, err := s.Store(t.Context(), envelope("someone@example.org"), body(1, 100))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := change.do(s, e); err != nil {
-				t.Fatal(err)
-			}
-			lasts := func() bool {
-				after, err := Open(Options{Dir: "spool", FS: mem.CrashClone(vfs.CrashCloneCfg{}), Reserve: -1})
-				if err != nil {
+			synctest.Test(t, func(t *testing.T) {
+				mem := vfs.NewCrashableMem()
+				s := open(t, mem)
+				e := put(t, s, body(1, 100))
+				if err := change.do(s, e); err != nil {
 					t.Fatal(err)
 				}
-				defer after.Close()
-				return change.done(after, e.ID)
-			}
-			deadline := time.NewTimer(10 * time.Second)
-			defer deadline.Stop()
-			tick := time.NewTicker(maxLag / 2)
-			defer tick.Stop()
-			for !lasts() {
-				select {
-				case <-tick.C:
-				case <-deadline.C:
-					t.Fatal("10 s later a crash still takes it back")
+				lasts := func() bool {
+					after := open(t, mem.CrashClone(vfs.CrashCloneCfg{}))
+					return change.done(after, e.ID)
 				}
-			}
+				if lasts() {
+					t.Error("it waited for the disk")
+				}
+				<-time.After(maxLag)
+				synctest.Wait()
+				if !lasts() {
+					t.Error("a crash still takes it back")
+				}
+			})
 		})
 	}
 }

@@ -41,6 +41,8 @@ type Spool struct {
 	ids     *idSource
 	buffers sync.Pool // of *[]byte, capacity at most inlineMax
 
+	patience time.Duration // how long the engine may take over one call
+
 	keyed sync.Mutex // held from the test for a key to the end of its batch
 
 	short atomic.Bool // the disk has reached its reserve, and that is logged
@@ -70,6 +72,8 @@ func Open(o Options) (_ *Spool, err error) {
 		metrics: newMetrics(o.Registerer),
 		failed:  make(chan struct{}),
 		lag:     newLag(),
+
+		patience: patience,
 	}
 	if s.fs == nil {
 		s.fs = vfs.Default
@@ -126,8 +130,9 @@ func Open(o Options) (_ *Spool, err error) {
 }
 
 // Close ends the use of the spool. Writers that are still open cannot commit
-// any more, and running scans are waited for. After an engine failure Close leaves the engine as it stands: the
-// next Open recovers it.
+// any more, and running scans are waited for. If the engine has failed, or
+// fails meanwhile, Close leaves it as it stands and says so: the next Open
+// recovers it. The next Close returns nil.
 func (s *Spool) Close() error {
 	s.mu.Lock()
 	already := s.closed
@@ -137,11 +142,17 @@ func (s *Spool) Close() error {
 		close(s.lag.stop)
 	}
 	<-s.lag.done
-	s.scans.Wait()
-	if already || s.Err() != nil {
+	if already {
 		return nil
 	}
-	if err := s.db.Close(); err != nil {
+	err := s.Err()
+	if err == nil {
+		_, err = await(s, func() (struct{}, error) {
+			s.scans.Wait()
+			return struct{}{}, s.db.Close()
+		})
+	}
+	if err != nil {
 		return fmt.Errorf("spool: closing: %w", err)
 	}
 	return nil
@@ -222,6 +233,9 @@ func (s *Spool) census() (newest ID, err error) {
 		}
 		return nil
 	})
+	if errors.Is(err, ErrFailed) {
+		return "", err
+	}
 	if err != nil {
 		// What can be read is still delivered: Entries reports the rest.
 		s.log.Error("counting the entries stopped early", "event", "spool.damaged", "err", err)

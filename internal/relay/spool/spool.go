@@ -7,6 +7,9 @@
 //     them are on stable storage. The 250 to the client comes after.
 //   - A change of state may be lost in a crash only towards "deliver again".
 //   - A damaged record costs that record at most; it is kept aside and reported.
+//   - No call waits for ever on the engine. One that fails, or does not answer
+//     for two minutes, is given up: every call returns ErrFailed, Failed is
+//     closed, and nothing more is changed on the disk.
 //   - Bodies are RFC 5322 messages with CRLF line ends and no other CR or LF,
 //     not dot-stuffed.
 package spool
