@@ -14,7 +14,8 @@
 // and bodies under way are finished; what operators and the monitoring look at;
 // the forge's webhook, which wakes the register; the register, whose confirmations go into the spool; the queue, so that
 // attempts under way are recorded; the spool, as everything writes to it; and
-// last the lock on the state folder, which lets the next relay in.
+// last the lock on the state folder, which lets the next relay in. It takes no
+// longer than endWithin, whatever hangs.
 package daemon
 
 import (
@@ -63,6 +64,7 @@ type relay struct {
 
 	registry *prometheus.Registry
 	spool    *spool.Spool
+	lost     bool // the spool has failed, and Run says so; set before the steps are undone
 	live     policy.Live
 	liveNow  liveCount
 	source   *gitsync.Mirror
@@ -84,7 +86,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	s := newSteps(o.Logger)
 	var stopping time.Time // when it was asked to; zero: not yet
 	defer func() {
-		err = errors.Join(err, s.unwind())
+		err = errors.Join(err, s.unwind(endWithin))
 		if !stopping.IsZero() {
 			o.Logger.Info("stopped", "event", "relay.stopped", "duration", time.Since(stopping))
 		}
@@ -123,6 +125,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	case err := <-s.failed:
 		return err
 	case <-r.spool.Failed():
+		r.lost = true
 		return fmt.Errorf("the spool has failed, so nothing more can be accepted: %w", r.spool.Err())
 	}
 }
@@ -142,7 +145,7 @@ func (r *relay) prepare(ctx context.Context, c *config.Relay, reserve int64, s *
 	if err != nil {
 		return d, fmt.Errorf("opening the spool in %s: %w", c.State, err)
 	}
-	s.later("spool", r.spool.Close)
+	s.later("spool", r.closeSpool)
 	if err := r.openQueue(c, s); err != nil {
 		return d, err
 	}
@@ -160,6 +163,15 @@ func (r *relay) prepare(ctx context.Context, c *config.Relay, reserve int64, s *
 	}
 	r.status = r.newStatus(c)
 	return openDoors(ctx, c, r.log, s)
+}
+
+// closeSpool is the end of the spool. That it has failed is told once.
+func (r *relay) closeSpool() error {
+	err := r.spool.Close()
+	if r.lost && errors.Is(err, spool.ErrFailed) {
+		return nil
+	}
+	return err
 }
 
 // start lets everything run, the clients last.

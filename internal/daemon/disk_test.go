@@ -1,9 +1,13 @@
 package daemon_test
 
 import (
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -75,4 +79,68 @@ func TestDiskFull(t *testing.T) {
 	w.waitReady()
 	w.accepted("127.0.0.1", "after")
 	w.arrives("after")
+}
+
+// TestTheEngineIsLost takes the engine's folder away under a relay at work. It
+// goes on until it needs a new log; then every client is asked to come back, and
+// the process ends by itself, says why, and exits with an error. The next one
+// has all that was acknowledged.
+func TestTheEngineIsLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.extra = `queue: retry: ["1s"]`
+	w.start()
+	w.hop.answerTo("RCPT", "451 4.2.0 busy")
+	engine, away := filepath.Join(w.state, "spool", "engine"), filepath.Join(w.dir, "away")
+	if err := os.Rename(engine, away); err != nil {
+		t.Fatal(err)
+	}
+	body := strings.Repeat(strings.Repeat("x", 70)+"\r\n", 700)
+	var clients sync.WaitGroup
+	var mu sync.Mutex
+	var accepted []string
+	for n := range 4 {
+		c, greeting := w.dial("127.0.0.1")
+		c.expect(greeting, "220 ")
+		c.expect(c.say("EHLO client.lab.example"), "250")
+		clients.Go(func() {
+			for i := range 100 { // 20 MB in all: more than one log
+				subject := fmt.Sprintf("%d of client %d", i, n)
+				reply := ""
+				for _, line := range []string{"MAIL FROM:<device@lab.example>", "RCPT TO:<someone@example.org>", "DATA", "Subject: " + subject + "\r\n\r\n" + body + "."} {
+					if reply = c.say("%s", line); reply == "" || reply[0] > '3' {
+						break
+					}
+				}
+				if !strings.HasPrefix(reply, "250 ") {
+					if reply != "" && reply[0] != '4' { // "": the end of the session
+						t.Errorf("a client is told %q", reply)
+					}
+					return
+				}
+				mu.Lock()
+				accepted = append(accepted, subject)
+				mu.Unlock()
+			}
+			t.Error("a client was never asked to come back")
+		})
+	}
+	clients.Wait()
+	err := w.ended()
+	if exit := (&exec.ExitError{}); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("the daemon ended with %v", err)
+	}
+	for _, want := range []string{"event=spool.failed", "daemon: the spool has failed, so nothing more can be accepted: "} {
+		if n := strings.Count(w.log.tail(1000), want); n != 1 {
+			t.Errorf("the log has %d times %q", n, want)
+		}
+	}
+	if err := os.Rename(away, engine); err != nil {
+		t.Fatal(err)
+	}
+	w.hop.say(nil)
+	w.start()
+	for _, subject := range accepted {
+		w.arrives(subject)
+	}
 }

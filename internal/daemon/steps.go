@@ -9,7 +9,9 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
+	"time"
 )
 
 // steps is what has to be undone at the end, last in, first out. Its methods
@@ -23,6 +25,7 @@ type steps struct {
 type step struct {
 	name string
 	end  func() error
+	says bool // its errors say what they are of
 }
 
 func newSteps(log *slog.Logger) *steps {
@@ -31,7 +34,7 @@ func newSteps(log *slog.Logger) *steps {
 
 // later has f called at the end.
 func (s *steps) later(name string, f func() error) {
-	s.undo = append(s.undo, step{name, f})
+	s.undo = append(s.undo, step{name: name, end: f})
 }
 
 // A loop runs until its context ends; then it finishes what is under way and
@@ -65,26 +68,49 @@ func (s *steps) start(loops ...loop) {
 			}
 		})
 	}
-	s.later("", func() error {
+	var names []string
+	for _, l := range loops {
+		names = append(names, l.name)
+	}
+	s.undo = append(s.undo, step{name: strings.Join(names, ", "), says: true, end: func() error {
 		cancel()
 		running.Wait()
 		return errors.Join(ended...)
-	})
+	}})
 }
 
-// unwind undoes every step. It may be called once.
-func (s *steps) unwind() error {
+// endWithin is how long the daemon takes to end at most. What ends in order
+// needs less: a minute for bodies under way, then 20 s for attempts. Systemd
+// waits for 120 s (TimeoutStopSec), but only if it was systemd that asked.
+const endWithin = 110 * time.Second
+
+// unwind undoes every step. One that has not ended after limit, counted over
+// all of them, is left behind with those that would follow: the process ends
+// then as in a crash, which costs nothing that was acknowledged. It may be
+// called once.
+func (s *steps) unwind(limit time.Duration) error {
 	var all []error
-	for i := len(s.undo) - 1; i >= 0; i-- {
-		if err := s.undo[i].end(); err != nil {
-			if s.undo[i].name != "" { // else the error says it
-				err = fmt.Errorf("ending %s: %w", s.undo[i].name, err)
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	for hung := false; len(s.undo) > 0 && !hung; s.undo = s.undo[:len(s.undo)-1] {
+		last := s.undo[len(s.undo)-1]
+		ended := make(chan error, 1)
+		go func() { ended <- last.end() }()
+		var err error
+		select {
+		case err = <-ended:
+			if err != nil && !last.says {
+				err = fmt.Errorf("ending %s: %w", last.name, err)
 			}
+		case <-late.C:
+			hung = true
+			err = fmt.Errorf("ending %s: it still runs %v after the end began, and is left behind", last.name, limit)
+		}
+		if err != nil {
 			s.log.Error("did not end as it should", "event", "relay.stop_failed", "err", err)
 			all = append(all, err)
 		}
 	}
-	s.undo = nil
 	return errors.Join(all...)
 }
 

@@ -6,8 +6,23 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
+
+// ended waits for the daemon's end and tells how it was.
+func (w *world) ended() error {
+	w.t.Helper()
+	late := time.AfterFunc(30*time.Second, func() {
+		w.t.Error("the daemon did not end within 30 s")
+		w.proc.Process.Signal(syscall.SIGQUIT) // its goroutines into the log
+	})
+	defer late.Stop()
+	err := w.proc.Wait()
+	w.proc = nil
+	return err
+}
 
 // TestTermDrains asks the relay to end while one session is idle and another
 // is in the middle of a message.

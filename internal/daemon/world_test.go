@@ -416,18 +416,12 @@ func (w *world) term() {
 	}
 }
 
-// waitEnd waits for the daemon's end.
+// waitEnd waits for the daemon's end, which must be in order.
 func (w *world) waitEnd() {
 	w.t.Helper()
-	late := time.AfterFunc(30*time.Second, func() {
-		w.t.Error("the daemon did not end within 30 s of SIGTERM")
-		w.proc.Process.Signal(syscall.SIGQUIT) // its goroutines into the log
-	})
-	defer late.Stop()
-	if err := w.proc.Wait(); err != nil {
+	if err := w.ended(); err != nil {
 		w.t.Errorf("the daemon ended with %v", err)
 	}
-	w.proc = nil
 }
 
 // on has the world's failures reported to a subtest until the function that it
