@@ -34,8 +34,9 @@ var rooms = map[string][]string{
 	// The register's line: registration ← policy ← reconcile, confirm, evidence.
 	"internal/register/registration":    {"schema"},
 	"internal/register/policy":          {"internal/register/registration", "internal/mail"},
-	"internal/register/gitsync":         {"internal/register/registration", "internal/durable"}, // Source and Mode only
-	"internal/register/reconcile":       {"internal/register/registration", "internal/register/policy", "internal/register/gitsync", "internal/durable"},
+	"internal/register/gitsync":         {"internal/register/registration", "internal/durable"},                                                                                        // Source and Mode only
+	"internal/register/reconcile":       {"internal/register/registration", "internal/register/policy", "internal/register/gitsync", "internal/register/approval", "internal/durable"}, // approval: the values of a verdict
+	"internal/register/approval":        nil,
 	"internal/register/forge":           {"internal/register/registration", "internal/durable"},                                                                    // registration: Source and Problem
 	"internal/register/forge/forgetest": nil,                                                                                                                       // for tests: a stand-in for GitHub
 	"internal/register/review":          {"internal/register/registration", "internal/register/policy", "internal/register/gitsync", "internal/register/evidence"}, // gitsync: Entry and Hash

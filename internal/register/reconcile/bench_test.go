@@ -47,6 +47,10 @@ func (m *memorySource) Relation(_ context.Context, old, new gitsync.Hash) (gitsy
 	return gitsync.Descends, nil
 }
 
+func (m *memorySource) Line(context.Context, gitsync.Hash, gitsync.Hash, int) ([]gitsync.Step, error) {
+	return nil, nil
+}
+
 func (m *memorySource) Files(context.Context, gitsync.Hash, ...string) ([]gitsync.Entry, error) {
 	return m.entries, nil
 }

@@ -25,6 +25,7 @@ const (
 type candidate struct {
 	inForce
 	overlay map[string]*source // what differs from what is in force; nil for what is gone
+	aside   map[string]*source // what the commit has where something is withheld; nil for what it has not
 }
 
 // load reads a commit and builds what would be in force with it:
@@ -34,10 +35,11 @@ type candidate struct {
 //
 // Files under campus/ are exchanged first, since a mistake there makes others
 // look wrong. The number of rounds is bounded: each exchanges something. The
-// cost is that of what changes, other site rules and campus files aside.
-func (r *Reconciler) load(ctx context.Context, commit gitsync.Hash) (*candidate, error) {
+// cost is that of what changes, other site rules and campus files aside. Where
+// w withholds a path, what is in force stands in for what the commit has.
+func (r *Reconciler) load(ctx context.Context, commit gitsync.Hash, w *withholding) (*candidate, error) {
 	c := &candidate{overlay: make(map[string]*source)}
-	c.commit, c.base = commit, r.inForce.base
+	c.commit, c.base, c.withheld = commit, r.inForce.base, *w
 	tree, err := r.survey(ctx, c)
 	if err != nil {
 		return nil, err
@@ -46,7 +48,8 @@ func (r *Reconciler) load(ctx context.Context, commit gitsync.Hash) (*candidate,
 	// fault may have lain elsewhere.
 	maps.Copy(c.overlay, r.behind)
 	maps.Copy(c.overlay, tree)
-	if err := r.useSite(ctx, c); err != nil {
+	site := r.withhold(c)
+	if err := r.useSite(ctx, c, site); err != nil {
 		return nil, err
 	}
 	if !r.sameSite(c) { // everything means something else, perhaps
@@ -68,7 +71,7 @@ func (r *Reconciler) load(ctx context.Context, commit gitsync.Hash) (*candidate,
 		}
 	}
 	r.workshop.keep(c.overlay)
-	return c, nil
+	return c, r.addBlocks(ctx, c)
 }
 
 // survey tells which files the commit has in another form than the accepted
@@ -241,13 +244,13 @@ func (r *Reconciler) parse(ctx context.Context, site source, sources []*source) 
 	})
 }
 
-// useSite chooses the site rules: those of the commit, or, if they are broken,
-// the last good ones. Without any that are good, nothing can be judged.
-func (r *Reconciler) useSite(ctx context.Context, c *candidate) error {
-	site := c.ownSite
+// useSite chooses the site rules: the given ones, or, if they are broken, the
+// last good ones. Without any that are good, nothing can be judged.
+func (r *Reconciler) useSite(ctx context.Context, c *candidate, site *source) error {
 	if site == nil {
-		return r.workshop.use(nil) // the commit has none
+		return r.workshop.use(nil) // there are none
 	}
+	own := site == c.ownSite
 	if !site.Whole && site.same(r.ownSite) {
 		site = r.ownSite
 	}
@@ -256,7 +259,9 @@ func (r *Reconciler) useSite(ctx context.Context, c *candidate) error {
 			return err
 		}
 	}
-	c.ownSite = site
+	if own {
+		c.ownSite = site
+	}
 	problem := ""
 	switch {
 	case site.Mode != registration.Regular || site.Unusable:
@@ -292,7 +297,8 @@ func (r *Reconciler) sameSite(c *candidate) bool {
 
 // substitute builds the candidate, with last good versions for what is faulty.
 func (r *Reconciler) substitute(ctx context.Context, c *candidate) error {
-	own := maps.Clone(c.overlay)                    // what the commit has
+	own := maps.Clone(c.overlay) // what the commit has
+	maps.Copy(own, c.aside)
 	told := make(map[string][]registration.Problem) // what was wrong with a file when it was dealt with
 	for {
 		register := r.build(c)

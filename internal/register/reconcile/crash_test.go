@@ -36,7 +36,6 @@ func TestFailureAtEachStep(t *testing.T) {
 		{"files", func(s *site) { s.source.files = errBoom }, true, true},
 		{"read", func(s *site) { s.source.read = errBoom }, true, true},
 		{"describe", func(s *site) { s.source.describe = errBoom }, true, true},
-		{"verify", func(s *site) { s.verifyErr = errBoom }, true, true},
 		{"persist", func(s *site) { s.disk.refuse = "register.last-good" }, true, true},
 		{"killed between persist and store", func(s *site) { s.disk.refuse, s.disk.lying = "register.last-good", true }, true, false},
 		{"announcing", func(s *site) { s.acceptErr = errBoom }, false, false},
@@ -68,7 +67,7 @@ func TestFailureAtEachStep(t *testing.T) {
 				}
 				*s.source = faultySource{Source: s.source.Source}
 				*s.disk = faultyDisk{}
-				s.acceptErr, s.verifyErr = nil, nil
+				s.acceptErr = nil
 				s.once()
 				s.once()
 				s.want(head, 1, 3)

@@ -21,6 +21,7 @@ type source struct {
 	Unusable bool
 	Whole    bool // the content was read: all Size octets
 	Beside   bool // of a held block: another version of the path is in force, and stays
+	Withheld bool // of a held block: nobody vouches for it, and it is in the accepted commit
 
 	// File is what the content means, under the site rules in force.
 	File *registration.File

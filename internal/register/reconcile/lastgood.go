@@ -32,7 +32,9 @@ type inForce struct {
 	behind      map[string]*source // where the commit itself has another version, or none (nil)
 	ownSite     *source            // the commit's own site rules; nil if it has none
 	complete    bool               // files and behind are all that the commit has, and all names are plain
-	held        []*source          // blocks of a commit that waits
+	revision    int                // counts how often something else came into force with the same commit
+	withheld    withholding        // what of the commit is not in force, since nobody vouches for it
+	held        []*source          // blocks of a commit that waits, and of those that nobody vouches for
 	problems    []registration.Problem
 	substituted []Substitution
 	removed     []policy.Removal // since the last announcement, see Accepted
@@ -71,9 +73,13 @@ func (f *inForce) lasting() list {
 // announced is what OnAccept last took.
 type announced struct {
 	Commit   gitsync.Hash     `json:"commit"`
+	Revision int              `json:"revision,omitempty"`
 	ever     bool             // something was announced at some time
 	snapshot *policy.Snapshot // nil after a restart in between
 }
+
+// has reports whether it is f that OnAccept took.
+func (a *announced) has(f *inForce) bool { return a.Commit == f.commit && a.Revision == f.revision }
 
 // veryMany times Options.ManyFiles are not written into register.last-good
 // first, only to be written again once the commit is in force.
@@ -83,6 +89,9 @@ const veryMany = 8
 func (r *Reconciler) persist(f *inForce) error {
 	if len(f.problems) > maxProblems {
 		f.problems = slices.Clone(f.problems[:maxProblems]) // lets go of the others
+	}
+	if err := r.persistLedger(f); err != nil {
+		return err
 	}
 	changed, gone := sinceBase(f.base.files, f.lasting())
 	if len(changed)+len(gone) > veryMany*r.o.ManyFiles {
@@ -124,6 +133,7 @@ func (r *Reconciler) writeLastGood(f *inForce, changed list, gone []string) erro
 	}
 	s := saved{
 		Program: r.o.Program, Commit: f.commit, At: f.at, CommittedAt: f.committedAt, How: f.how, Reason: f.reason, Gone: gone,
+		Revision: f.revision, Withheld: f.withheld,
 		Problems: f.problems, Substituted: f.substituted, Dropped: f.dropped(), Removed: f.removed,
 	}
 	if f.site.Path != "" {
@@ -267,8 +277,9 @@ func (r *Reconciler) persistAnnounced(a announced) error {
 }
 
 // restore puts in force what was in force before. If a file is damaged, the
-// commit that was announced last is at least remembered as the accepted one,
-// so that a rewound branch is not taken for a beginning.
+// commit of the ledger, or the one that was announced last, is at least
+// remembered as the accepted one, so that a rewound branch is not taken for a
+// beginning, and what was withheld stays so.
 func (r *Reconciler) restore() {
 	data, err := r.o.Disk.ReadFile(r.path(announcedFile), 1<<20)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -280,20 +291,28 @@ func (r *Reconciler) restore() {
 			r.log.Error("it is not known what was announced last", "event", "register.announced_damaged", "err", err)
 		}
 	}
+	kept := r.readLedger()
 	f, err := r.readLastGood()
 	switch {
 	case err == nil:
 		r.inForce = *f
+		r.approvals.open = r.withheld.open()
 		r.o.Live.Store(r.snapshot)
 		r.update(func(s *State) { s.ContactAt = r.at }) // it answered then, at least
-		if r.announced.Commit == r.commit {
+		if r.announced.has(&r.inForce) {
 			r.announced.snapshot = r.snapshot
 		}
 		r.log.Info("the register is in force as before", "event", "register.restored", "commit", r.commit.String(),
 			"addresses", r.snapshot.Len(), "at", r.at)
-	case errors.Is(err, fs.ErrNotExist) && !r.announced.ever:
+	case errors.Is(err, fs.ErrNotExist) && !r.announced.ever && !r.approvals.ledger:
 	default:
-		r.inForce = inForce{commit: r.announced.Commit}
+		r.inForce = inForce{commit: r.announced.Commit, revision: r.announced.Revision}
+		switch {
+		case kept != nil && !kept.Commit.IsZero():
+			r.commit, r.withheld = kept.Commit, kept.Withheld
+		case kept == nil && r.approvals.ledger:
+			r.approvals.lost = "what was in force is damaged, and so is the list of what nobody vouched for"
+		}
 		r.log.Error("the last good register cannot be read; nobody is served until the repository answers",
 			"event", "register.damaged", "commit", r.commit.String(), "err", err)
 	}
@@ -311,6 +330,7 @@ func (r *Reconciler) readLastGood() (*inForce, error) {
 	}
 	f := &inForce{
 		commit: s.Commit, at: s.At, committedAt: s.CommittedAt, how: s.How, reason: s.Reason,
+		revision: s.Revision, withheld: s.Withheld,
 		problems: s.Problems, substituted: s.Substituted, removed: s.Removed, bad: make(map[string]bool),
 	}
 	if s.Site != nil {
@@ -415,12 +435,13 @@ func (r *Reconciler) withHeld(f *inForce) *policy.Snapshot {
 	if len(f.held) == 0 {
 		return f.register.Snapshot()
 	}
-	changed := make(map[string]*registration.File, len(f.held))
+	changed, versions := make(map[string]*registration.File, len(f.held)), make(map[string]int)
 	for _, s := range f.held {
 		file := s.File
 		if s.Beside {
+			versions[s.Path]++
 			moved := *file
-			moved.Path = path.Join(path.Dir(s.Path), "held-"+path.Base(s.Path))
+			moved.Path = path.Join(path.Dir(s.Path), strings.Repeat("held-", versions[s.Path])+path.Base(s.Path))
 			file = &moved
 		}
 		changed[file.Path] = file
@@ -432,7 +453,7 @@ func (r *Reconciler) withHeld(f *inForce) *policy.Snapshot {
 
 // sameSources reports whether two lists hold the same files.
 func sameSources(a, b []*source) bool {
-	return slices.EqualFunc(a, b, func(x, y *source) bool { return x.same(y) && x.Beside == y.Beside })
+	return slices.EqualFunc(a, b, func(x, y *source) bool { return x.same(y) && x.Beside == y.Beside && x.Withheld == y.Withheld })
 }
 
 func compareProblems(a, b registration.Problem) int {

@@ -68,6 +68,7 @@ type stateCollector struct {
 
 	age, committed, accepted, frozen, held, failing *prometheus.Desc
 	addresses, problems, substituted, dropped       *prometheus.Desc
+	withheld                                        *prometheus.Desc
 }
 
 func newStateCollector(now func() time.Time, state func() State) *stateCollector {
@@ -85,6 +86,7 @@ func newStateCollector(now func() time.Time, state func() State) *stateCollector
 		addresses:   desc("addresses", "Registered addresses in force, live or not."),
 		problems:    desc("problems", "Problems in the files of the register, by severity: error, warning.", "severity"),
 		substituted: desc("substituted_files", "Faulty files whose last good version is in force."),
+		withheld:    desc("withheld_paths", "Files whose version in the accepted commit is not in force, since nobody vouches for a commit that changed them."),
 		dropped:     desc("dropped_files", "Faulty files of which no version is in force."),
 	}
 }
@@ -92,7 +94,7 @@ func newStateCollector(now func() time.Time, state func() State) *stateCollector
 // Describe names the gauges.
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.age, c.committed, c.accepted, c.frozen, c.held, c.failing, c.addresses, c.problems, c.substituted, c.dropped,
+		c.age, c.committed, c.accepted, c.frozen, c.held, c.failing, c.addresses, c.problems, c.substituted, c.dropped, c.withheld,
 	} {
 		ch <- d
 	}
@@ -129,4 +131,5 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.problems, float64(count[registration.Warning]), string(registration.Warning))
 	gauge(c.substituted, float64(len(s.Substituted)))
 	gauge(c.dropped, float64(s.Dropped))
+	gauge(c.withheld, float64(s.WithheldAll))
 }

@@ -1,9 +1,9 @@
 // Package reconcile keeps the allowlist in step with the register's branch.
 // It is one straight function, Once:
 //
-//	fetch → how does the head relate to the accepted commit? → files → parse →
-//	Build → last good versions of faulty files, Build again → guard → persist →
-//	Live.Store → OnAccept
+//	fetch → how does the head relate to the accepted commit? → judge, commit by
+//	commit → files, but for what nobody vouches for → parse → Build → last good
+//	versions of faulty files, Build again → guard → persist → Live.Store → OnAccept
 //
 // Everything before persist can fail and changes nothing. After it, nothing
 // can fail but OnAccept, which is repeated until it succeeds.
@@ -17,6 +17,9 @@
 //     and it is reported. A file that is gone is gone at once.
 //   - A change that takes away too much waits for an operator; the blocks in
 //     it do not wait.
+//   - Where an Approver judges, a path moves on only along commits that are
+//     vouched for (withhold.go). What is withheld is on the disk with what is
+//     in force, and once more beside it.
 //
 // It never decides what a file means (package policy does) and never sends
 // anything.
@@ -54,16 +57,23 @@ type Branch interface {
 // A Tree reads what is in a commit.
 type Tree interface {
 	Files(ctx context.Context, commit gitsync.Hash, under ...string) ([]gitsync.Entry, error)
-	Diff(ctx context.Context, old, new gitsync.Hash, under ...string) ([]gitsync.Change, error)
 	// Read fails with *gitsync.TooLarge for a blob of more than max bytes.
 	Read(ctx context.Context, blob gitsync.Hash, max int64) ([]byte, error)
 	Describe(context.Context, gitsync.Hash) (gitsync.Commit, error)
+}
+
+// A History tells how the branch came to where it is.
+type History interface {
+	// Line is the branch between two commits, see gitsync.Repo.Line.
+	Line(ctx context.Context, old, new gitsync.Hash, max int) ([]gitsync.Step, error)
+	Diff(ctx context.Context, old, new gitsync.Hash, under ...string) ([]gitsync.Change, error)
 }
 
 // A Source is where the register comes from.
 type Source interface {
 	Branch
 	Tree
+	History
 }
 
 var _ Source = (*gitsync.Mirror)(nil)
@@ -95,10 +105,6 @@ const (
 	maxProblems = 1000 // kept for State
 )
 
-// ErrRefused, returned by Options.Verify, says that the commit must not be
-// accepted, as against that it could not be judged just now.
-var ErrRefused = errors.New("the commit is refused")
-
 // An Accepted tells of a commit that is now in force.
 type Accepted struct {
 	Commit   string
@@ -125,9 +131,9 @@ type Options struct {
 	// OnAccept is called after a commit is in force, once for each, and again
 	// each round until it returns nil. After a crash it may be repeated.
 	OnAccept func(context.Context, Accepted) error
-	// Verify judges the commits from base (zero for the first) to head before
-	// anything of them is used; nil accepts all.
-	Verify func(ctx context.Context, base, head gitsync.Hash) error
+	// Approver judges the commits of the branch; what it does not find vouched
+	// for is withheld. The first commit ever is taken as it is. nil accepts all.
+	Approver Approver
 
 	// ManyFiles is how many files register.last-good may hold before those beside
 	// it are written anew; default 512.
@@ -153,6 +159,7 @@ type Reconciler struct {
 	turn chan struct{} // holds one token: whoever has it may run a round and use what is below
 	inForce
 	workshop  workshop
+	approvals approvals
 	evaluated evaluation // of the newest head that was looked at and not accepted
 	announced announced  // what OnAccept last took
 

@@ -84,31 +84,47 @@ func (r *Reconciler) fetch(ctx context.Context) (gitsync.Hash, error) {
 // operator's permission, if there is one.
 func (r *Reconciler) consider(ctx context.Context, head gitsync.Hash, p permit) (result, error) {
 	permitted := p.commit == head && !head.IsZero()
-	if !permitted && r.evaluated.head == head && r.evaluated.base == r.commit {
+	if !permitted && r.evaluated.head == head && r.evaluated.base == r.commit && !r.due() {
 		return r.evaluated.condition.result(), nil
 	}
 	relation, err := r.relation(ctx, head)
 	if err != nil {
 		return resultFailed, err
 	}
+	follows := r.known() && (relation == gitsync.Same || relation == gitsync.Descends)
 	switch {
-	case relation == gitsync.Same && r.snapshot != nil:
-		return r.settle(ctx)
-	case !permitted && r.known() && relation != gitsync.Same && relation != gitsync.Descends:
+	case r.known() && !follows && !permitted:
 		r.wait(evaluation{r.commit, head, Frozen, broken(relation, head)})
 		return resultFrozen, nil
+	case r.approvals.lost != "" && r.o.Approver != nil && !permitted:
+		r.wait(evaluation{r.commit, head, Frozen, r.approvals.lost})
+		return resultFrozen, nil
+	case r.approvals.lost != "":
+		follows = false
 	}
-	if r.o.Verify != nil && !permitted {
-		err := r.o.Verify(ctx, r.commit, head)
-		if errors.Is(err, ErrRefused) {
-			r.wait(evaluation{r.commit, head, Frozen, err.Error()})
-			return resultFrozen, nil
-		}
-		if err != nil {
+	if permitted && follows && r.o.Approver != nil {
+		if err := r.vouch(head, p.reason); err != nil {
 			return resultFailed, err
 		}
 	}
-	c, err := r.load(ctx, head)
+	w, err := r.judge(ctx, head, !follows)
+	switch {
+	case errors.Is(err, errTooLong) && !permitted:
+		r.wait(evaluation{r.commit, head, Frozen, err.Error()})
+		return resultFrozen, nil
+	case errors.Is(err, errTooLong):
+		follows = false
+		w, err = r.judge(ctx, head, true)
+	}
+	if err != nil {
+		return resultFailed, err
+	}
+	same := relation == gitsync.Same && r.snapshot != nil
+	if same && sameEffect(w, &r.withheld) {
+		r.withheld = *w // perhaps for other reasons
+		return r.settle(ctx)
+	}
+	c, err := r.load(ctx, head, w)
 	if err != nil {
 		return resultFailed, err
 	}
@@ -125,17 +141,22 @@ func (r *Reconciler) consider(ctx context.Context, head gitsync.Hash, p permit) 
 		c.how = Operator
 	case !r.known():
 		c.how = First
+	case same:
+		c.how, c.reason, c.revision = r.how, r.reason, r.revision+1
 	}
 	c.removed = c.snapshot.StillRemoved(r.untold())
-	if relation == gitsync.Descends {
+	if r.known() && (relation == gitsync.Same || relation == gitsync.Descends) {
 		c.removed = append(c.removed, policy.Removals(r.snapshot, c.snapshot)...)
+	}
+	if !follows && r.o.Approver != nil {
+		r.log.Warn("this commit is taken as it is; those after it are judged", "event", "register.unverified", "commit", head.String())
 	}
 	return resultAccepted, r.accept(ctx, c)
 }
 
 // untold is what was removed before and not announced yet.
 func (r *Reconciler) untold() []policy.Removal {
-	if r.announced.Commit == r.commit {
+	if r.announced.has(&r.inForce) {
 		return nil
 	}
 	return r.removed
@@ -164,8 +185,8 @@ func broken(relation gitsync.Relation, head gitsync.Hash) string {
 // settle is what is left to do when the head is the accepted commit: what a
 // held commit had added is taken back if the branch has left it.
 func (r *Reconciler) settle(ctx context.Context) (result, error) {
-	if len(r.held) > 0 {
-		if err := r.publish(nil); err != nil {
+	if mine := r.withheldBlocks(); len(mine) < len(r.held) {
+		if err := r.publish(mine); err != nil {
 			return resultFailed, err
 		}
 	}
@@ -177,18 +198,26 @@ func (r *Reconciler) settle(ctx context.Context) (result, error) {
 // hold puts the blocks of a commit that waits in force: they take service
 // away from one who misbehaves and give nothing to anybody.
 func (r *Reconciler) hold(c *candidate) error {
+	mine := r.withheldBlocks()
 	var extra []*source
+	for _, s := range slices.Concat(mine, c.held) {
+		held := *s
+		held.Withheld = slices.Contains(mine, s) // what is withheld of this commit is not of the accepted one
+		if !slices.ContainsFunc(extra, func(o *source) bool { return o.same(s) }) {
+			extra = append(extra, &held)
+		}
+	}
 	for path, s := range c.overlay {
 		if s == nil || registration.Kind(path) != registration.KindBlock || !c.good(path) {
 			continue
 		}
 		if mine := r.files.find(path); mine == nil || mine.Blob != s.Blob {
 			held := *s
-			held.Beside = mine != nil
 			extra = append(extra, &held)
 		}
 	}
-	slices.SortFunc(extra, func(a, b *source) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(extra, func(a, b *source) int { return strings.Compare(a.Path, b.Path) })
+	beside(extra, r.files)
 	if sameSources(extra, r.held) {
 		return nil
 	}
@@ -221,11 +250,12 @@ func (r *Reconciler) accept(ctx context.Context, c *candidate) error {
 		return err
 	}
 	before, known, base := r.commit, r.problems, r.inForce.base.Name
-	r.inForce = next
+	r.inForce, r.approvals.lost = next, ""
 	r.o.Live.Store(r.snapshot)
+	r.prune()
 	r.wait(evaluation{})
 	r.log.Info("the register is in force", "event", "register.accepted", "commit", r.commit.String(), "before", before.String(),
-		"how", string(r.how), "reason", r.reason, "addresses", r.snapshot.Len(), "problems", len(r.problems), "subject", commit.Subject)
+		"how", string(r.how), "reason", r.reason, "addresses", r.snapshot.Len(), "problems", len(r.problems), "withheld", len(r.withheld.Paths), "subject", commit.Subject)
 	r.tellFaulty(known)
 	r.keep(ctx)
 	r.tidy(base)
@@ -280,7 +310,7 @@ func (r *Reconciler) wait(e evaluation) {
 // announce calls OnAccept for what is in force, unless that was done. The
 // caller has the turn.
 func (r *Reconciler) announce(ctx context.Context) error {
-	if !r.known() || r.snapshot == nil || r.announced.Commit == r.commit {
+	if !r.known() || r.snapshot == nil || r.announced.has(&r.inForce) {
 		return nil
 	}
 	a := Accepted{
@@ -295,7 +325,7 @@ func (r *Reconciler) announce(ctx context.Context) error {
 			return fmt.Errorf("reconcile: telling of commit %s: %w", r.commit, err)
 		}
 	}
-	next := announced{Commit: r.commit, ever: true, snapshot: r.snapshot}
+	next := announced{Commit: r.commit, Revision: r.revision, ever: true, snapshot: r.snapshot}
 	if err := r.persistAnnounced(next); err != nil {
 		return err
 	}
@@ -324,10 +354,16 @@ func (r *Reconciler) Accept(ctx context.Context, commit, reason string) error {
 	if err != nil {
 		return err
 	}
-	if target == r.commit && r.snapshot != nil {
-		return fmt.Errorf("reconcile: commit %s is accepted already", target)
+	p := permit{target, reason}
+	if r.evaluated.head != target && r.waitsFor(target) { // the operator's word is for that commit, and no other
+		if err := r.vouch(target, reason); err != nil {
+			return fmt.Errorf("reconcile: accepting %s: %w", target, err)
+		}
+		target, p = newest, permit{}
+	} else if err := r.acceptable(ctx, target, newest); err != nil {
+		return err
 	}
-	result, err := r.consider(ctx, target, permit{target, reason})
+	result, err := r.consider(ctx, target, p)
 	r.metrics.round(result, err)
 	if err != nil {
 		r.note(err)
@@ -336,6 +372,26 @@ func (r *Reconciler) Accept(ctx context.Context, commit, reason string) error {
 	r.note(r.announce(ctx)) // repeated by the next round if it failed
 	if target != newest {
 		r.Wake()
+	}
+	return nil
+}
+
+// acceptable refuses a commit that an operator cannot mean.
+func (r *Reconciler) acceptable(ctx context.Context, target, newest gitsync.Hash) error {
+	if target == r.commit && r.snapshot != nil {
+		return fmt.Errorf("reconcile: commit %s is accepted already", target)
+	}
+	if r.o.Approver == nil || !r.known() || target == newest {
+		return nil
+	}
+	// With an Approver an older commit is named to vouch for it. Once that is done,
+	// to name it again must not set the register back.
+	relation, err := r.o.Source.Relation(ctx, target, r.commit)
+	if err != nil {
+		return fmt.Errorf("reconcile: %w", err)
+	}
+	if relation == gitsync.Descends {
+		return fmt.Errorf("reconcile: nothing waits for commit %s", target)
 	}
 	return nil
 }

@@ -286,26 +286,6 @@ func TestLosingTheCampusWaits(t *testing.T) {
 	s.condition(reconcile.Held, "address space")
 }
 
-func TestRefusedBySignature(t *testing.T) {
-	s := newSite(t)
-	good := s.begin(1)
-	s.write(printer(2), registration(2))
-	head := s.commit()
-	s.verifyErr = errors.New("the forge does not answer")
-	if err := s.r.Once(t.Context()); err == nil {
-		t.Error("a commit that could not be judged went through")
-	}
-	s.condition(reconcile.Following, "")
-	s.verifyErr = fmt.Errorf("%w: not signed by a postmaster", reconcile.ErrRefused)
-	s.once()
-	s.want(good, 1)
-	s.condition(reconcile.Frozen, "not signed")
-	if err := s.r.Accept(t.Context(), head, "key was lost"); err != nil {
-		t.Fatal(err)
-	}
-	s.want(head, 1, 2)
-}
-
 func TestFirstCommitMustBeARegister(t *testing.T) {
 	for name, prepare := range map[string]func(s *site){
 		"no register": func(s *site) {

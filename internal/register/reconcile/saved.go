@@ -57,6 +57,8 @@ type saved struct {
 	Gone        []string    // not in force any more, of the base's
 	Bad         []string    // of the files under campus/, those with a fault
 	Held        []savedFile
+	Revision    int
+	Withheld    withholding
 	Problems    []registration.Problem
 	Substituted []Substitution
 	Dropped     int

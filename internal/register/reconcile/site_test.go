@@ -32,8 +32,9 @@ type site struct {
 	live      *policy.Live
 	accepted  []reconcile.Accepted
 	acceptErr error // what OnAccept answers
-	verifyErr error
-	program   string // see Options.Program
+	approver  reconcile.Approver
+	program   string    // see Options.Program
+	now       time.Time // what Options.Now says; zero: today
 	r         *reconcile.Reconciler
 }
 
@@ -73,7 +74,12 @@ func (s *site) restart() {
 func (s *site) options() reconcile.Options {
 	return reconcile.Options{
 		Source: s.source, Dir: s.dir, Live: s.live, Disk: s.disk, MaxRemovals: 0.3, Program: s.program,
-		Now: func() time.Time { return today },
+		Now: func() time.Time {
+			if s.now.IsZero() {
+				return today
+			}
+			return s.now
+		},
 		OnAccept: func(_ context.Context, a reconcile.Accepted) error {
 			if s.acceptErr != nil {
 				return s.acceptErr
@@ -81,7 +87,7 @@ func (s *site) options() reconcile.Options {
 			s.accepted = append(s.accepted, a)
 			return nil
 		},
-		Verify: func(context.Context, gitsync.Hash, gitsync.Hash) error { return s.verifyErr },
+		Approver: s.approver,
 	}
 }
 
@@ -239,8 +245,8 @@ func block(i int) string {
 // A faultySource fails where it is told to.
 type faultySource struct {
 	reconcile.Source
-	fetch, relation, files, read, describe, keep error
-	reads                                        int
+	fetch, relation, files, read, describe, keep, line, diff error
+	reads                                                    int
 }
 
 func (f *faultySource) Fetch(ctx context.Context) (gitsync.Hash, error) {
@@ -265,8 +271,8 @@ func (f *faultySource) Files(ctx context.Context, h gitsync.Hash, under ...strin
 }
 
 func (f *faultySource) Diff(ctx context.Context, old, new gitsync.Hash, under ...string) ([]gitsync.Change, error) {
-	if f.files != nil {
-		return nil, f.files
+	if err := errors.Join(f.files, f.diff); err != nil {
+		return nil, err
 	}
 	return f.Source.Diff(ctx, old, new, under...)
 }
@@ -284,6 +290,13 @@ func (f *faultySource) Describe(ctx context.Context, h gitsync.Hash) (gitsync.Co
 		return gitsync.Commit{}, f.describe
 	}
 	return f.Source.Describe(ctx, h)
+}
+
+func (f *faultySource) Line(ctx context.Context, old, new gitsync.Hash, max int) ([]gitsync.Step, error) {
+	if f.line != nil {
+		return nil, f.line
+	}
+	return f.Source.Line(ctx, old, new, max)
 }
 
 func (f *faultySource) Keep(ctx context.Context, h gitsync.Hash) error {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"example.edu/gatepost/internal/register/approval"
 	"example.edu/gatepost/internal/register/registration"
 )
 
@@ -44,6 +45,17 @@ type Substitution struct {
 	From string `json:"from"` // the commit that the version in force was read from; "" if it is none at all
 }
 
+// A Withheld is a path whose version in the accepted commit is not in force,
+// since nobody vouches for a commit that changed it.
+type Withheld struct {
+	Path     string            `json:"path"`
+	Since    time.Time         `json:"since"`
+	Commit   string            `json:"commit"` // that has to be vouched for
+	Standing approval.Standing `json:"standing,omitempty"`
+	Why      string            `json:"why"`
+	InForce  string            `json:"inForce,omitempty"` // a commit that has the version in force; "" if nothing is
+}
+
 // A State tells all there is to know about the register and the relay.
 type State struct {
 	Accepted    string    `json:"accepted"` // commit in force; "" if there is none
@@ -66,6 +78,8 @@ type State struct {
 	HeldBlocks  int                    `json:"heldBlocks"`
 	Substituted []Substitution         `json:"substituted,omitempty"`
 	Problems    []registration.Problem `json:"problems,omitempty"` // at most a thousand
+	Withheld    []Withheld             `json:"withheld,omitempty"` // at most a thousand
+	WithheldAll int                    `json:"withheldAll"`        // all of them
 	Unannounced bool                   `json:"unannounced"`        // OnAccept is still to take the accepted commit
 }
 
@@ -76,7 +90,30 @@ func (r *Reconciler) State() State {
 	s := r.state
 	s.Substituted = slices.Clone(s.Substituted)
 	s.Problems = slices.Clone(s.Problems)
+	s.Withheld = slices.Clone(s.Withheld)
 	return s
+}
+
+// told is what is withheld, in words for an operator.
+func (w *withholding) told() (out []Withheld) {
+	commits := w.commits()
+	for _, p := range w.Paths[:min(len(w.Paths), maxProblems)] {
+		t := Withheld{Path: p.Path, Since: p.Since, Commit: p.Cause.String()}
+		if !p.InForce.absent() {
+			t.InForce = p.InForce.From.String()
+		}
+		if cause := commits[p.Cause]; cause != nil {
+			t.Standing, t.Why = cause.Standing, cause.Why
+		}
+		switch {
+		case p.Stuck:
+			t.Why = fmt.Sprintf("it was changed more than %d times since; only what is in force sets it free", maxRemembered)
+		case p.Moved:
+			t.Why = "it may be a file that this commit changed, under another name: " + t.Why
+		}
+		out = append(out, t)
+	}
+	return out
 }
 
 func (r *Reconciler) update(f func(*State)) {
@@ -97,6 +134,7 @@ func (r *Reconciler) show() {
 		}
 		s.Addresses, s.Dropped, s.HeldBlocks = r.snapshot.Len(), r.dropped(), len(r.held)
 		s.Files = len(r.files) - len(r.bad)
+		s.Withheld, s.WithheldAll = r.withheld.told(), len(r.withheld.Paths)
 		s.Substituted = r.substituted
 		s.Problems = r.problems[:min(len(r.problems), maxProblems)]
 	})
@@ -105,7 +143,7 @@ func (r *Reconciler) show() {
 // note records how a round ended. The caller has the turn.
 func (r *Reconciler) note(err error) {
 	r.update(func(s *State) {
-		s.Unannounced = r.known() && r.announced.Commit != r.commit
+		s.Unannounced = r.known() && !r.announced.has(&r.inForce)
 		text := ""
 		if err != nil {
 			text = err.Error()
