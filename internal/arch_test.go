@@ -41,6 +41,7 @@ var rooms = map[string][]string{
 	"internal/register/forge/forgetest": nil,                                                                                                                       // for tests: a stand-in for GitHub
 	"internal/register/review":          {"internal/register/registration", "internal/register/policy", "internal/register/gitsync", "internal/register/evidence"}, // gitsync: Entry and Hash
 	"internal/register/webhook":         {"internal/mail"},                                                                                                         // Printable only
+	"internal/register/report":          {"internal/register/registration", "internal/register/policy", "internal/register/review", "internal/register/gitsync", "internal/register/forge"},
 	"internal/register/confirm":         {"internal/register/registration", "internal/register/policy", "internal/mail"},
 	"internal/register/evidence":        {"internal/register/registration"}, // Network only
 	"internal/register/proof":           {"internal/durable"},

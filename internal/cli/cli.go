@@ -55,7 +55,7 @@ func Main(ctx context.Context, o Options) int {
 	if err == nil {
 		return exitOK
 	}
-	return report(o.Stderr, err)
+	return tell(o.Stderr, err)
 }
 
 // newRoot is the tree of commands. Each has a file of its own.
@@ -67,7 +67,7 @@ func newRoot(o Options) *cobra.Command {
 without signing in, and asks the running relay.
 
 Exit codes: 0 fine, 1 problems found, 2 usage or I/O.`,
-		SilenceErrors:      true, // report words them
+		SilenceErrors:      true, // tell words them
 		SilenceUsage:       true,
 		DisableSuggestions: true, // unknownCommand makes better ones
 		Version:            buildVersion(),
@@ -79,7 +79,7 @@ Exit codes: 0 fine, 1 problems found, 2 usage or I/O.`,
 		&cobra.Group{ID: groupRelay, Title: "The running relay (over its socket):"},
 	)
 	root.AddCommand(
-		newCheck(o), newPlan(o), newNew(o), newFmt(o), newSubmit(o), newWhy(o), newImport(o),
+		newCheck(o), newPlan(o), newNew(o), newFmt(o), newSubmit(o), newReport(o), newWhy(o), newImport(o),
 		newStatus(o), newQueue(o), newProve(o), newAccept(o),
 		newDemo(o), newVersion(o),
 	)

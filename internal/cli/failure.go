@@ -38,8 +38,8 @@ func hinted(err error, hints ...string) error {
 	return &failure{err: err, hints: hints}
 }
 
-// report prints err with its hints and returns the exit code.
-func report(stderr io.Writer, err error) int {
+// tell prints err with its hints and returns the exit code.
+func tell(stderr io.Writer, err error) int {
 	if errors.Is(err, errProblems) {
 		return exitProblems
 	}

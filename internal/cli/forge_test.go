@@ -33,6 +33,8 @@ func fakeForge(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("FORGE", server.URL)
 	ts.Setenv("OCTOCAT", "token-of-octocat")
 	ts.Setenv("HUBOT", "token-of-hubot")
+	hub.AddActions("token-of-the-workflow")
+	ts.Setenv("WORKFLOW", "token-of-the-workflow")
 	ts.Value(hubKey{}).(*hubs).hub = hub
 }
 
@@ -57,6 +59,41 @@ func requests(ts *testscript.TestScript, neg bool, args []string) {
 			} else {
 				fmt.Fprintf(&b, "%s: none\n", path)
 			}
+		}
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o666))
+}
+
+// fork opens a request out of somebody's fork: fork LOGIN PATH FILE... Its head
+// is $REQUEST.
+func fork(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 || len(args)%2 == 0 {
+		ts.Fatalf("usage: fork LOGIN PATH FILE...")
+	}
+	hub := ts.Value(hubKey{}).(*hubs).hub
+	id := map[string]int64{"octocat": 583231, "hubot": 480938}[args[0]]
+	var changes []forgetest.Change
+	for i := 1; i < len(args); i += 2 {
+		changes = append(changes, forgetest.Change{Path: args[i], Content: ts.ReadFile(args[i+1])})
+	}
+	n := hub.Fork(forgetest.User{ID: id, Login: args[0], Type: "User"}, "mine", "A request", changes...)
+	ts.Setenv("REQUEST", hub.Pull(n).Head)
+}
+
+// reports writes what was reported to a file: the checks, and the comments of
+// all requests.
+func reports(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: reports OUT")
+	}
+	hub := ts.Value(hubKey{}).(*hubs).hub
+	var b strings.Builder
+	for _, r := range hub.Runs() {
+		fmt.Fprintf(&b, "check %s on %s: %s %s: %s (%d annotations)\n", r.Name, r.Head, r.Status, r.Conclusion, r.Title, len(r.Annotations))
+	}
+	for n := 1; n <= hub.Pulls(); n++ {
+		for _, c := range hub.Comments(n) {
+			fmt.Fprintf(&b, "#%d %s: %s\n", n, c.By, c.Body)
 		}
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()), 0o666))

@@ -145,3 +145,26 @@ func more(b *bytes.Buffer, n int) {
 		fmt.Fprintf(b, "\n… and %s more: `gatepost plan --format json`\n", Thousands(n))
 	}
 }
+
+// PathsMarkdown is a list of paths, one a line.
+func PathsMarkdown(paths []string) string {
+	var b bytes.Buffer
+	shown := rows(&b, maxProblems, paths, func(p string) string { return "- " + span(p) + "\n" })
+	if n := len(paths) - shown; n > 0 {
+		fmt.Fprintf(&b, "- … and %s more\n", Thousands(n))
+	}
+	return b.String()
+}
+
+// NamesMarkdown is a few names in one line.
+func NamesMarkdown(names []string) string {
+	const most = 5
+	var spans []string
+	for _, n := range names[:min(most, len(names))] {
+		spans = append(spans, span(n))
+	}
+	if n := len(names) - most; n > 0 {
+		spans = append(spans, fmt.Sprintf("%s more", Thousands(n)))
+	}
+	return strings.Join(spans, ", ")
+}

@@ -51,17 +51,20 @@ func hidden(r rune) bool {
 	return r == utf8.RuneError || r != ' ' && !unicode.IsGraphic(r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)
 }
 
-// code is s as a code span of Markdown, also in a cell of a table. A code span
-// is the one place where the forge makes nothing of what it finds: no markup,
-// HTML, link, mention or reference. It cannot be left, as every backtick is
-// shown as an apostrophe, nor can the cell, as every pipe is escaped.
-func code(s string) string {
-	s = strings.NewReplacer("`", "'", "|", "\\|").Replace(Printable(s))
+// span is s as a code span of Markdown. That is the one place where the forge
+// makes nothing of what it finds: no markup, HTML, link, mention or reference. It
+// cannot be left, as every backtick is shown as an apostrophe.
+func span(s string) string {
+	s = strings.ReplaceAll(Printable(s), "`", "'")
 	if s == "" {
 		return ""
 	}
 	return "`" + s + "`"
 }
+
+// code is s as a code span in a cell of a table, which it cannot leave either, as
+// every pipe is escaped.
+func code(s string) string { return strings.ReplaceAll(span(s), "|", "\\|") }
 
 // Count is "1 address" or "1,234 addresses".
 func Count(n int, one, many string) string {
