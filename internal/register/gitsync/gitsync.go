@@ -121,7 +121,7 @@ func (m Mode) String() string {
 type Entry struct {
 	Path string // from the root of the repository, with forward slashes; always valid UTF-8
 	Mode Mode
-	Hash Hash  // of the blob; zero for a file on the disk
+	Hash Hash  // of the blob; zero for a file on the disk that git has not looked into as it is now
 	Size int64 // bytes; -1 where telling would mean unpacking (see Repo.Size)
 	// Odd says why the name cannot be trusted to mean the same file everywhere:
 	// not UTF-8, control characters, or equal to another name but for case.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -334,5 +335,79 @@ func TestWorkdirOutsideGit(t *testing.T) {
 	}
 	if _, err := gitsync.OpenWorkdir(filepath.Join(dir, "nothing")); err == nil {
 		t.Error("a folder that is not there was opened")
+	}
+}
+
+// What git's index says of a file counts as long as nothing has touched the
+// file since.
+func TestDiskFilesKnowWhatGitHasLookedInto(t *testing.T) {
+	h := newGitHost(t)
+	for _, name := range []string{"same", "edited", "same size", "touched back", "executable", "replaced", "staged", "unstaged", "skipped"} {
+		h.write(name, "one")
+	}
+	h.write("sub/same", "two")
+	head := h.commit("first")
+	// Git itself leaves out what it wrote in the same instant as its index.
+	old := time.Now().Add(-time.Hour)
+	list, err := filepath.Glob(filepath.Join(h.work, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range append(list, filepath.Join(h.work, "sub/same")) {
+		if err := os.Chtimes(f, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.run(h.work, "update-index", "--refresh")
+	h.write("edited", "three")
+	h.write("same size", "ten")
+	h.write("touched back", "ten")
+	h.write("untracked", "one")
+	for _, f := range []string{"same size", "touched back"} {
+		if err := os.Chtimes(filepath.Join(h.work, f), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(filepath.Join(h.work, "executable"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(h.work, "replaced")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("same", filepath.Join(h.work, "replaced")); err != nil {
+		t.Fatal(err)
+	}
+	h.write("staged", "three")
+	if err := os.Chtimes(filepath.Join(h.work, "staged"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	h.run(h.work, "add", "staged")
+	h.run(h.work, "rm", "-q", "--cached", "unstaged")
+	h.run(h.work, "update-index", "--skip-worktree", "skipped")
+
+	w, err := gitsync.OpenWorkdir(h.work)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	files, err := w.DiskFiles(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var known []string
+	for _, e := range files {
+		if e.Hash.IsZero() {
+			continue
+		}
+		known = append(known, e.Path)
+		if want := h.run(h.work, "hash-object", e.Path); e.Hash.String() != want {
+			t.Errorf("%s is %s, and was told to be %s", e.Path, want, e.Hash)
+		}
+	}
+	if want := []string{"same", "staged", "sub/same"}; !slices.Equal(known, want) {
+		t.Errorf("known are %q, want %q", known, want)
+	}
+	if _, err := w.Files(t.Context(), head); err != nil {
+		t.Error(err)
 	}
 }

@@ -9,12 +9,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	git "github.com/go-git/go-git/v5"
+	"golang.org/x/sys/unix"
 )
 
 // A Workdir is a department's checkout of the register, for the command line:
@@ -67,72 +67,85 @@ func (w *Workdir) Close() error { return w.root.Close() }
 
 // DiskFiles lists the files on the disk below the given paths (all without
 // any), as Files does for a commit: nothing of .git, symlinks as symlinks, a
-// folder with a repository of its own as a submodule.
+// folder with a repository of its own as a submodule. The Hash is filled in
+// where git's index knows it without a look into the file, see indexed.
 func (w *Workdir) DiskFiles(ctx context.Context, under ...string) ([]Entry, error) {
 	if len(under) == 0 {
 		under = []string{"."}
 	}
-	var found []Entry
+	l := listing{Workdir: w, index: w.indexed(ctx)}
 	for _, p := range under {
 		p = strings.Trim(path.Clean(p), "/")
 		if p == "" {
 			p = "."
 		}
-		if err := w.list(ctx, p, &found); err != nil {
+		if err := l.below(ctx, p); err != nil {
 			return nil, fmt.Errorf("gitsync: listing %s: %w", filepath.Join(w.top, printable(p)), err)
 		}
 	}
-	return settle(found), nil
+	return settle(l.found), nil
 }
 
-// list adds what is at p to found.
-func (w *Workdir) list(ctx context.Context, p string, found *[]Entry) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	info, err := w.lstat(p)
+// A listing collects files on the disk.
+type listing struct {
+	*Workdir
+	index index
+	found []Entry
+}
+
+// below adds what is at p.
+func (l *listing) below(ctx context.Context, p string) error {
+	info, err := l.lstat(p)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	e := Entry{Path: p, Mode: diskMode(info.Mode()), Size: info.Size()}
-	if p != "." {
-		if e.Odd = badName(path.Base(p)); e.Odd == "" && len(p) > maxPath {
-			e.Odd = fmt.Sprintf("the path is longer than %d bytes", maxPath)
+	if !info.IsDir() {
+		st, ok := info.Sys().(*syscall.Stat_t)
+		if !ok {
+			return fs.ErrInvalid
 		}
+		return l.note(p, stat{info.Mode(), st.Size, time.Unix(st.Mtim.Unix()), time.Unix(st.Ctim.Unix()), st.Ino})
 	}
-	if info.IsDir() && e.Odd == "" {
-		if p != "." {
-			if _, err := w.root.Lstat(p + "/.git"); err == nil {
-				e.Mode, e.Size = Submodule, 0
-				return w.note(e, found)
-			}
-		}
-		if p == "." || strings.Count(p, "/") < maxDepth {
-			return w.listFolder(ctx, p, found)
-		}
-		e.Odd = tooDeep
-	}
-	return w.note(e, found)
-}
-
-func (w *Workdir) note(e Entry, found *[]Entry) error {
-	if len(*found) >= maxFiles {
-		return fmt.Errorf("%w: more than %d", ErrTooMany, maxFiles)
-	}
-	*found = append(*found, unusable(e))
-	return nil
-}
-
-func (w *Workdir) listFolder(ctx context.Context, p string, found *[]Entry) error {
-	d, err := w.root.Open(p)
+	d, err := l.root.Open(p)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
+	if p == "." {
+		return l.folder(ctx, d, "")
+	}
+	return l.enter(ctx, d, p)
+}
+
+// enter adds a folder: its files, or itself where it is not to be entered.
+func (l *listing) enter(ctx context.Context, d *os.File, p string) error {
+	e := Entry{Path: p, Mode: Other, Odd: badName(path.Base(p))}
+	if e.Odd == "" && len(p) > maxPath {
+		e.Odd = fmt.Sprintf("the path is longer than %d bytes", maxPath)
+	}
+	if e.Odd == "" {
+		if _, err := statAt(d, ".git"); err == nil {
+			e.Mode = Submodule
+			return l.add(e)
+		}
+		if strings.Count(p, "/") < maxDepth {
+			return l.folder(ctx, d, p+"/")
+		}
+		e.Odd = tooDeep
+	}
+	return l.add(e)
+}
+
+// folder adds what is in an open folder; prefix is its path with a slash, or
+// nothing.
+func (l *listing) folder(ctx context.Context, d *os.File, prefix string) error {
 	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		names, err := d.Readdirnames(1024)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
@@ -140,16 +153,85 @@ func (w *Workdir) listFolder(ctx context.Context, p string, found *[]Entry) erro
 		if len(names) == 0 {
 			return nil
 		}
-		slices.Sort(names)
 		for _, name := range names {
 			if name == ".git" {
 				continue
 			}
-			if err := w.list(ctx, path.Join(p, name), found); err != nil {
+			st, err := statAt(d, name)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // gone meanwhile
+			}
+			if err != nil {
+				return err
+			}
+			if st.mode.IsDir() {
+				err = l.descend(ctx, d, name, prefix+name)
+			} else {
+				err = l.note(prefix+name, st)
+			}
+			if err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// descend enters a folder in an open one, if it is still one.
+func (l *listing) descend(ctx context.Context, in *os.File, name, p string) error {
+	fd, err := unix.Openat(int(in.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: p, Err: err}
+	}
+	d := os.NewFile(uintptr(fd), p)
+	defer d.Close()
+	return l.enter(ctx, d, p)
+}
+
+// A stat is what the disk says of a file.
+type stat struct {
+	mode              fs.FileMode
+	size              int64 // bytes
+	modified, changed time.Time
+	inode             uint64
+}
+
+// statAt looks at a name in an open folder, and follows nothing.
+func statAt(d *os.File, name string) (stat, error) {
+	var s unix.Stat_t
+	if err := unix.Fstatat(int(d.Fd()), name, &s, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return stat{}, &fs.PathError{Op: "lstat", Path: path.Join(d.Name(), name), Err: err}
+	}
+	mode := fs.FileMode(s.Mode & 0o777)
+	switch s.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		mode |= fs.ModeDir
+	case unix.S_IFLNK:
+		mode |= fs.ModeSymlink
+	default:
+		mode |= fs.ModeIrregular
+	}
+	return stat{mode, s.Size, time.Unix(s.Mtim.Unix()), time.Unix(s.Ctim.Unix()), s.Ino}, nil
+}
+
+// note adds a file.
+func (l *listing) note(p string, st stat) error {
+	e := Entry{Path: p, Mode: diskMode(st.mode), Size: st.size, Odd: badName(path.Base(p))}
+	if e.Odd == "" && len(p) > maxPath {
+		e.Odd = fmt.Sprintf("the path is longer than %d bytes", maxPath)
+	}
+	if e.Odd == "" {
+		e.Hash = l.index.hash(p, st)
+	}
+	return l.add(e)
+}
+
+func (l *listing) add(e Entry) error {
+	if len(l.found) >= maxFiles {
+		return fmt.Errorf("%w: more than %d", ErrTooMany, maxFiles)
+	}
+	l.found = append(l.found, unusable(e))
+	return nil
 }
 
 // lstat looks at a path without following a symlink at its end or on the way
