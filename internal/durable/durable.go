@@ -6,6 +6,7 @@
 package durable
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,12 @@ import (
 // and nothing is left beside it; only if the very last step failed, syncing the
 // directory, the new one may stand already. A symbolic link at path is itself
 // replaced, not followed.
-func WriteFile(path string, data []byte, perm os.FileMode) (err error) {
+func WriteFile(path string, data []byte, perm os.FileMode) error {
+	return WritePieces(path, perm, data)
+}
+
+// WritePieces is WriteFile for data in pieces, so that nobody need join them.
+func WritePieces(path string, perm os.FileMode, pieces ...[]byte) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
 	if err != nil {
@@ -34,7 +40,13 @@ func WriteFile(path string, data []byte, perm os.FileMode) (err error) {
 	if err := f.Chmod(perm); err != nil {
 		return err
 	}
-	if _, err := f.Write(data); err != nil {
+	w := bufio.NewWriterSize(f, 256<<10)
+	for _, p := range pieces {
+		if _, err := w.Write(p); err != nil {
+			return err
+		}
+	}
+	if err := w.Flush(); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil { // data before name

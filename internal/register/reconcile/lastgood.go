@@ -159,8 +159,8 @@ func (r *Reconciler) writeLastGood(f *inForce, changed list, gone []string) erro
 	if err != nil {
 		return err
 	}
-	data, _ := sealed(body)
-	return r.o.Disk.WriteFile(r.path(lastGoodFile), data)
+	pieces, _ := sealed(body)
+	return r.o.Disk.WriteFile(r.path(lastGoodFile), pieces...)
 }
 
 // rebase writes the files of the base anew. Nothing refers to them until
@@ -171,32 +171,31 @@ func (r *Reconciler) rebase(f *inForce) error {
 	if err != nil {
 		return err
 	}
-	var text []byte
+	texts, at := make([][]byte, len(files)), int64(0)
 	out := make([]savedFile, len(files))
 	shelved := make(map[string]*source, len(files))
 	next := base{files: make(list, len(files))}
 	for i, s := range files {
 		out[i] = savedOf(s, r.o.Program, nil)
-		out[i].At = int64(len(text))
-		text = append(text, content(s)...)
+		texts[i], out[i].At = content(s), at
+		at += int64(len(texts[i]))
 		moved := *s
 		moved.content, moved.shelved, moved.at = nil, true, out[i].At
 		next.files[i], shelved[s.Path] = &moved, &moved
 	}
-	body, err := encodeFiles(out)
-	if err != nil {
-		return err
-	}
 	if next.Name = "a"; f.base.Name == "a" {
 		next.Name = "b"
 	}
-	var data []byte
-	data, next.Contents = sealed(text)
-	if err := r.o.Disk.WriteFile(r.path(contentsPrefix+next.Name), data); err != nil {
+	var pieces [][]byte
+	pieces, next.Contents = sealed(texts...)
+	if err := r.o.Disk.WriteFile(r.path(contentsPrefix+next.Name), pieces...); err != nil {
 		return err
 	}
-	data, next.Files = sealed(body)
-	if err := r.o.Disk.WriteFile(r.path(filesPrefix+next.Name), data); err != nil {
+	if pieces, err = encodeFiles(out); err != nil {
+		return err
+	}
+	pieces, next.Files = sealed(pieces...)
+	if err := r.o.Disk.WriteFile(r.path(filesPrefix+next.Name), pieces...); err != nil {
 		return err
 	}
 	f.base, f.files = next, f.files.with(shelved)

@@ -78,19 +78,21 @@ type Source interface {
 
 var _ Source = (*gitsync.Mirror)(nil)
 
-// A Disk keeps small files durably. WriteFile replaces a file whole or not at
-// all; ReadFile fails with fs.ErrNotExist for one that is not there; Remove does
+// A Disk keeps files durably. WriteFile replaces a file, by pieces one after the
+// other, whole or not at all; ReadFile fails with fs.ErrNotExist for one that is not there; Remove does
 // not, and need not be durable.
 type Disk interface {
 	ReadFile(path string, max int64) ([]byte, error)
-	WriteFile(path string, data []byte) error
+	WriteFile(path string, pieces ...[]byte) error
 	Remove(path string) error
 }
 
 type disk struct{}
 
 func (disk) ReadFile(path string, max int64) ([]byte, error) { return durable.ReadFile(path, max) }
-func (disk) WriteFile(path string, data []byte) error        { return durable.WriteFile(path, data, 0o600) }
+func (disk) WriteFile(path string, pieces ...[]byte) error {
+	return durable.WritePieces(path, 0o600, pieces...)
+}
 func (disk) Remove(path string) error {
 	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -3,11 +3,13 @@ package reconcile
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/gob"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -94,10 +96,14 @@ func (f *savedFile) source() *source {
 	return &s
 }
 
-// sealed puts the header before a text.
-func sealed(body []byte) ([]byte, sum) {
-	s := sum(sha256.Sum256(body))
-	return slices.Concat([]byte(header+hex.EncodeToString(s[:])+"\n"), body), s
+// sealed puts the header before a text in pieces.
+func sealed(pieces ...[]byte) ([][]byte, sum) {
+	h := sha256.New()
+	for _, p := range pieces {
+		h.Write(p)
+	}
+	s := sum(h.Sum(nil))
+	return slices.Insert(pieces, 0, []byte(header+hex.EncodeToString(s[:])+"\n")), s
 }
 
 // unsealed is the text behind the header, if it is what was sealed.
@@ -115,35 +121,38 @@ func unsealed(data []byte) ([]byte, sum, error) {
 }
 
 // chunk is how many files are encoded as one, so that many can be decoded at a
-// time.
+// time. Its length stands before each.
 const chunk = 1000
 
-// encodeFiles writes files, less their contents.
-func encodeFiles(files []savedFile) ([]byte, error) {
-	var chunks [][]byte
+// encodeFiles writes files, less their contents, in pieces.
+func encodeFiles(files []savedFile) ([][]byte, error) {
+	var pieces [][]byte
 	for part := range slices.Chunk(files, chunk) {
 		var b bytes.Buffer
 		if err := gob.NewEncoder(&b).Encode(part); err != nil {
 			return nil, err
 		}
-		chunks = append(chunks, b.Bytes())
+		pieces = append(pieces, binary.BigEndian.AppendUint64(nil, uint64(b.Len())), b.Bytes())
 	}
-	var b bytes.Buffer
-	err := gob.NewEncoder(&b).Encode(chunks)
-	return b.Bytes(), err
+	return pieces, nil
 }
 
 // decodeFiles reads what encodeFiles wrote.
 func decodeFiles(data []byte) ([]savedFile, error) {
 	var chunks [][]byte
-	if err := gob.NewDecoder(bytes.NewReader(data)).Decode(&chunks); err != nil {
-		return nil, err
+	for len(data) > 0 {
+		if len(data) < 8 || binary.BigEndian.Uint64(data) > uint64(len(data)-8) {
+			return nil, io.ErrUnexpectedEOF
+		}
+		n := binary.BigEndian.Uint64(data)
+		chunks, data = append(chunks, data[8:8+n]), data[8+n:]
 	}
 	parts, errs := make([][]savedFile, len(chunks)), make([]error, len(chunks))
+	workers := runtime.GOMAXPROCS(0)
 	var wg sync.WaitGroup
-	for w := range min(len(chunks), 4) {
+	for w := range workers {
 		wg.Go(func() {
-			for i := w; i < len(chunks); i += 4 {
+			for i := w; i < len(chunks); i += workers {
 				errs[i] = gob.NewDecoder(bytes.NewReader(chunks[i])).Decode(&parts[i])
 			}
 		})

@@ -321,14 +321,14 @@ func (d *faultyDisk) ReadFile(path string, max int64) ([]byte, error) {
 
 func (d *faultyDisk) Remove(path string) error { return os.Remove(path) }
 
-func (d *faultyDisk) WriteFile(path string, data []byte) error {
+func (d *faultyDisk) WriteFile(path string, pieces ...[]byte) error {
 	if filepath.Base(path) == d.refuse {
 		if d.lying {
-			if err := durable.WriteFile(path, data, 0o600); err != nil {
+			if err := durable.WritePieces(path, 0o600, pieces...); err != nil {
 				return err
 			}
 		}
 		return errDisk
 	}
-	return durable.WriteFile(path, data, 0o600)
+	return durable.WritePieces(path, 0o600, pieces...)
 }
