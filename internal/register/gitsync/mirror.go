@@ -14,6 +14,8 @@ import (
 
 	git "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/cache"
+	"github.com/go-git/go-git/v5/storage/filesystem"
 
 	"example.edu/gatepost/internal/durable"
 )
@@ -107,16 +109,30 @@ func Open(ctx context.Context, o Options) (*Mirror, error) {
 	return m, nil
 }
 
-// Close lets go of idle connections.
+// Close lets go of idle connections and open files. No question may be under
+// way.
 func (m *Mirror) Close() {
+	m.drop()
 	if m.remote != nil {
 		m.remote.close()
 	}
 }
 
+// maxCache bounds the objects that one opened repository keeps in memory, in
+// bytes. The library's own bound is 96 MiB, and a register is read once.
+const maxCache = 16 << 20
+
 // openAt opens a bare repository, or the one inside a checkout.
 func openAt(dir string) (*git.Repository, error) {
-	return git.PlainOpenWithOptions(dir, &git.PlainOpenOptions{EnableDotGitCommonDir: true})
+	g, err := git.PlainOpenWithOptions(dir, &git.PlainOpenOptions{EnableDotGitCommonDir: true})
+	if err != nil {
+		return nil, err
+	}
+	s, ok := g.Storer.(*filesystem.Storage)
+	if !ok {
+		return g, nil
+	}
+	return git.Open(filesystem.NewStorageWithOptions(s.Filesystem(), cache.NewObjectLRU(maxCache), filesystem.Options{KeepDescriptors: true}), nil)
 }
 
 // prepare makes the clone's folder ready after whatever happened before: a
@@ -341,7 +357,7 @@ func (m *Mirror) swap(ctx context.Context, beside string) error {
 		return err
 	}
 	defer m.release()
-	m.git = nil
+	m.drop()
 	if err := os.Rename(m.dir, m.dir+oldSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

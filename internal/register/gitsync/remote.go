@@ -104,6 +104,7 @@ func (r *remote) fetch(ctx context.Context, dir string, from, as plumbing.Refere
 	if err != nil {
 		return Hash{}, false, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
+	defer shut(g)
 	ep, err := transport.NewEndpoint(r.url)
 	if err != nil {
 		return Hash{}, false, err

@@ -14,6 +14,7 @@ import (
 	git "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/storage/filesystem"
 )
 
 // A Repo answers questions about the commits of one repository on this disk.
@@ -32,6 +33,22 @@ func newRepo(timeout time.Duration, open func() (*git.Repository, error)) *Repo 
 	r := &Repo{timeout: timeout, open: open, turn: make(chan struct{}, 1)}
 	r.turn <- struct{}{}
 	return r
+}
+
+// drop lets go of what was opened, so that it is opened again before use. The
+// caller has the turn.
+func (r *Repo) drop() {
+	if r.git != nil {
+		shut(r.git)
+		r.git = nil
+	}
+}
+
+// shut closes the files of a repository that openAt has opened.
+func shut(g *git.Repository) {
+	if s, ok := g.Storer.(*filesystem.Storage); ok {
+		_ = s.Close() // it was only read
+	}
 }
 
 // acquire waits for the right to use git. The caller must call release.
@@ -60,14 +77,14 @@ func (r *Repo) use(ctx context.Context, doing string, f func(context.Context, *g
 	fresh := r.git == nil || r.stale.Load()
 	err := r.attempt(ctx, f)
 	if !fresh && (isDamage(err) || errors.Is(err, ErrNoCommit)) {
-		r.git = nil
+		r.drop()
 		err = r.attempt(ctx, f)
 	}
 	if err == nil {
 		return nil
 	}
 	if isDamage(err) {
-		r.git = nil
+		r.drop()
 		r.damaged.Store(true)
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
@@ -84,7 +101,7 @@ func (r *Repo) attempt(ctx context.Context, f func(context.Context, *git.Reposit
 		}
 	}()
 	if r.stale.Swap(false) {
-		r.git = nil
+		r.drop()
 	}
 	if r.git == nil {
 		if r.git, err = r.open(); err != nil {

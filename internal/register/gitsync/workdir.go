@@ -62,8 +62,11 @@ func topOf(dir string) (string, bool) {
 // of git it is the folder given.
 func (w *Workdir) Top() string { return w.top }
 
-// Close lets go of the folder.
-func (w *Workdir) Close() error { return w.root.Close() }
+// Close lets go of the folder. No question may be under way.
+func (w *Workdir) Close() error {
+	w.drop()
+	return w.root.Close()
+}
 
 // DiskFiles lists the files on the disk below the given paths (all without
 // any), as Files does for a commit: nothing of .git, symlinks as symlinks, a

@@ -152,8 +152,15 @@ func decodeFiles(data []byte) ([]savedFile, error) {
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
+			var pool registration.Pool
 			for i := w; i < len(chunks); i += workers {
 				errs[i] = gob.NewDecoder(bytes.NewReader(chunks[i])).Decode(&parts[i])
+				for j := range parts[i] {
+					if s := &parts[i][j].Source; s.File != nil {
+						s.File.Path = s.Path
+						pool.Share(s.File)
+					}
+				}
 			}
 		})
 	}

@@ -60,9 +60,11 @@ func (w *workshop) parse(ctx context.Context, site []byte, sources []*source, co
 	var wg sync.WaitGroup
 	for i := range workers {
 		wg.Go(func() {
+			var pool registration.Pool
 			last := time.Now()
 			for n := i; n < len(sources) && ctx.Err() == nil; n += workers {
 				sources[n].File = parse(w.parsers[i], sources[n], content(sources[n]))
+				pool.Share(sources[n].File)
 				so := done.Add(1)
 				if i == 0 && tell != nil && so%256 < int64(workers) && time.Since(last) > 2*time.Second {
 					last = time.Now()
