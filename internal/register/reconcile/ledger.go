@@ -37,8 +37,8 @@ func (r *Reconciler) persistLedger(f *inForce) error {
 	slices.SortFunc(l.Receipts, func(a, b receipt) int { return bytes.Compare(a.Commit[:], b.Commit[:]) })
 	body, err := json.Marshal(l)
 	if err == nil {
-		data, _ := sealed(body)
-		err = r.o.Disk.WriteFile(r.path(approvalsFile), data)
+		pieces, _ := sealed(body)
+		err = r.o.Disk.WriteFile(r.path(approvalsFile), pieces...)
 	}
 	if err != nil {
 		return fmt.Errorf("keeping what was vouched for: %w", err)
