@@ -3,10 +3,10 @@
 GO ?= go
 BIN := .bin
 
-.PHONY: help demo test build generate lint torture bench fuzz clean
+.PHONY: help demo test build generate lint torture bench histories fuzz clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build ## everything on loopback, nothing to configure; Ctrl-C ends it
 	@exec $(BIN)/gatepost demo
@@ -36,6 +36,9 @@ torture: ## kill -9 the daemon under load, again and again (minutes)
 bench: build ## what a large register costs beside git itself (minutes; LARGE=100000)
 	$(GO) test -count=1 -v -timeout 60m -run TestLarge ./internal/register/reconcile \
 	  -large $(or $(LARGE),100000) -reloads $(or $(RELOADS),1000) -gatepost $(CURDIR)/$(BIN)/gatepost
+
+histories: ## made-up histories of a register, crashes and force-pushes included (FOR=10m)
+	$(GO) test -count=1 -timeout 12h ./internal/register/history -for=$(or $(FOR),10m) -steps=80 -files=10000
 
 fuzz: ## each fuzz target for a while (FUZZTIME=30s)
 	@for pkg in $$($(GO) list ./...); do \

@@ -21,16 +21,21 @@ package history_test
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	"example.edu/gatepost/internal/register/reconcile"
 )
 
 var (
 	seeds   = flag.Int("seeds", 6, "how many random histories are played")
 	steps   = flag.Int("steps", 40, "how long each is, in steps")
 	seed    = flag.Uint64("seed", 0, "play the history of this seed only")
+	files   = flag.Int("files", 1000, "how many files the largest commit holds")
 	lasting = flag.Duration("for", 0, "play random histories for so long")
 )
 
@@ -96,6 +101,50 @@ func shrink(t *testing.T, data []byte, err error) ([]byte, []string, error) {
 		}
 	}
 	return data, log, err
+}
+
+// TestManyFiles: a commit of a great many registrations comes, with a fault among
+// them, and most of it goes again.
+func TestManyFiles(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, strings.Join(m.log, "\n"))
+		}
+	}
+	must(m.begin())
+	path := func(i int) string { return fmt.Sprintf("registrations/its/many/%02d/%d.cue", i/100, i) }
+	ip := netip.MustParsePrefix("2607:f018:2::/64")
+	m.write(networksFile, newNetworks(m.id(), append(ordinaryNetworks(), held{ip, "its", "static"})...))
+	at := ip.Addr()
+	many := maps.Clone(m.work)
+	for i := range *files {
+		at = at.Next()
+		many[path(i)] = node{regularMode, newRegistration(m.id(), "its", []netip.Addr{at}, 100, farDay)}
+	}
+	bad := many[path(77)].v.spoilt(0)
+	many[path(77)] = node{regularMode, bad}
+	must(m.commit(many))
+	must(m.round())
+	if got := m.live.Load().Len(); got != 8+*files-1 {
+		t.Fatalf("%d addresses are in force", got)
+	}
+	must(m.start())
+	few := maps.Clone(m.work)
+	for i := range *files * 9 / 10 {
+		delete(few, path(i))
+	}
+	must(m.commit(few))
+	must(m.round())
+	if state := m.r.State(); state.Condition != reconcile.Held {
+		t.Fatalf("%+v", state)
+	}
+	must(m.accept(m.head))
+	if got := m.live.Load().Len(); got != 8+*files/10 {
+		t.Errorf("%d addresses are in force", got)
+	}
 }
 
 // FuzzHistory lets the fuzzer choose the steps.

@@ -95,9 +95,10 @@ func (f *faultySource) Describe(ctx context.Context, h gitsync.Hash) (gitsync.Co
 // memoryDisk is a disk that fails at the nth write from now, if n is not 0;
 // after writing, not before, if lying is set: as if the power went just then.
 type memoryDisk struct {
-	files map[string][]byte
-	n     int
-	lying bool
+	files  map[string][]byte
+	n      int
+	lying  bool
+	failed bool // since the last round in which all was well
 }
 
 func (d *memoryDisk) ReadFile(path string, max int64) ([]byte, error) {
@@ -118,6 +119,7 @@ func (d *memoryDisk) WriteFile(path string, data []byte) error {
 		d.files[filepath.Base(path)] = slices.Clone(data)
 	}
 	if fails {
+		d.failed = true
 		return errDisk
 	}
 	return nil
@@ -178,18 +180,23 @@ func (l *memoryLedger) Send(_ context.Context, key string, _ mail.Envelope, _ []
 	})
 }
 
-// play runs a whole history and says what went wrong, and where.
-func play(t testing.TB, data []byte) (steps []string, err error) {
+func newMachine(t testing.TB) *machine {
 	m := &machine{
 		t: t, repo: newRepository(t), now: today, known: map[string]*commit{}, work: tree{},
 		disk: &memoryDisk{files: map[string][]byte{}}, ledger: &memoryLedger{keys: map[string]bool{}}, program: "1",
 	}
 	m.model.m = m
+	m.ledger.check = m.model.ledgerStep
+	return m
+}
+
+// play runs a whole history and says what went wrong, and where.
+func play(t testing.TB, data []byte) (steps []string, err error) {
+	m := newMachine(t)
 	defer func() { steps = m.log }()
 	if len(data) > 0 && data[0]%8 == 0 {
 		m.repo.serve(t)
 	}
-	m.ledger.check = m.model.ledgerStep
 	if err := m.begin(); err != nil {
 		return nil, fmt.Errorf("at the beginning: %w", err)
 	}

@@ -27,6 +27,7 @@ type model struct {
 	permitted *commit             // an operator is just accepting it
 	attempted map[*commit]bool    // an operator's acceptance of it was cut short
 	told      map[string]string   // key → first, sent or gone: the last thing that happened to a confirmation
+	owed      map[string]bool     // keys that went since the last round in which all was well
 	complaint error
 }
 
@@ -125,8 +126,11 @@ func (o *model) transition(next *commit, s *policy.Snapshot) {
 	for ip, e := range o.snapshot.All() {
 		key := confirm.Key(ip, e.Registration.Department)
 		if after, ok := s.Find(ip); descends && (!ok || after.Registration.Department != e.Registration.Department) {
-			o.told[key] = "gone"
+			o.told[key], o.owed[key] = "gone", true
 		}
+	}
+	for ip, e := range s.All() { // what came back before anybody was told was never gone
+		delete(o.owed, confirm.Key(ip, e.Registration.Department))
 	}
 	o.accepted, o.inForce, o.heldIDs = next, inForce, map[int]bool{}
 	clear(o.attempted)
@@ -326,11 +330,11 @@ func (o *model) checkStandings(s *policy.Snapshot) {
 // started is right after a start from the disk alone.
 func (o *model) started() {
 	if o.told == nil {
-		o.told, o.attempted, o.heldIDs = map[string]string{}, map[*commit]bool{}, map[int]bool{}
+		o.told, o.owed, o.attempted, o.heldIDs = map[string]string{}, map[string]bool{}, map[*commit]bool{}, map[int]bool{}
 	}
 	before, accepted := o.snapshot, o.accepted
 	o.see()
-	if changes := policy.Diff(before, o.m.live.Load()); accepted == o.accepted && len(changes) > 0 && len(o.heldIDs) == 0 {
+	if changes := policy.Diff(before, o.m.live.Load()); accepted == o.accepted && len(changes) > 0 && !o.m.disk.failed {
 		o.complain("a restart changed the register: %+v", changes)
 	}
 }
@@ -363,6 +367,13 @@ func (o *model) settled() {
 	if errors.Is(err, errDisk) {
 		return
 	}
+	for key := range o.owed {
+		if o.m.ledger.keys[key] {
+			o.complain("%s went, and would not be confirmed if it came back", key)
+		}
+	}
+	clear(o.owed)
+	o.m.disk.failed = false
 	for ip, e := range o.m.live.Load().All() {
 		key := confirm.Key(ip, e.Registration.Department)
 		if o.m.live.Load().Lookup(ip, o.m.now).Standing == policy.Registered && !o.m.ledger.keys[key] {

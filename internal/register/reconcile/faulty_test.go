@@ -152,6 +152,29 @@ func TestBrokenCampusFile(t *testing.T) {
 	}
 }
 
+// What lost its ground with the campus files is not in force, and its old version
+// does not come back for a faulty one when the ground does.
+func TestWhatIsLeftOutWithoutAWordIsNotGood(t *testing.T) {
+	s := newSite(t)
+	s.begin(3)
+	s.remove("registrations/campus/networks.cue")
+	head := s.commit()
+	s.once()
+	if err := s.r.Accept(t.Context(), head, "the campus moves"); err != nil {
+		t.Fatal(err)
+	}
+	s.want(head)
+	s.write("registrations/campus/networks.cue", "campus: [")
+	head = s.commit()
+	s.once()
+	s.want(head)
+	s.write(printer(2), brokenFile)
+	s.write("registrations/campus/networks.cue", networks)
+	head = s.commit()
+	s.once()
+	s.want(head, 1, 3)
+}
+
 func TestCampusChangeRevokes(t *testing.T) {
 	// A file that did not change can lose its ground. That is a removal, not a
 	// fault that an older version could mend.
