@@ -125,6 +125,11 @@ func (d *memoryDisk) WriteFile(path string, data []byte) error {
 	return nil
 }
 
+func (d *memoryDisk) Remove(path string) error {
+	delete(d.files, filepath.Base(path))
+	return nil
+}
+
 // memoryLedger is a ledger and an outbox that fail at the nth step from now, and
 // that see at each step whether it is right.
 type memoryLedger struct {

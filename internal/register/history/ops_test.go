@@ -394,7 +394,7 @@ func (m *machine) opCrash(a, b byte) error {
 	if err := m.opNews(a/4, b); err != nil {
 		return err
 	}
-	m.disk.n, m.disk.lying = 1+int(a)%3, b%2 == 0
+	m.disk.n, m.disk.lying = 1+int(a)%4, b%2 == 0
 	if err := m.round(); err != nil {
 		return err
 	}

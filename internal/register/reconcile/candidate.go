@@ -400,6 +400,7 @@ func (r *Reconciler) finish(c *candidate, own map[string]*source, last []registr
 	for name := range faultyFiles(last) {
 		c.bad[name] = true
 	}
+	c.leftOut()
 	c.behind = make(map[string]*source)
 	for path, s := range own {
 		if is := c.files.find(path); !s.same(is) {
@@ -410,7 +411,6 @@ func (r *Reconciler) finish(c *candidate, own map[string]*source, last []registr
 	for _, s := range c.behind {
 		c.complete = c.complete && (s == nil || s.plain())
 	}
-	c.leftOut(last)
 	for _, p := range last {
 		if _, done := told[p.File]; !done {
 			c.problems = append(c.problems, p)
@@ -425,21 +425,22 @@ func (r *Reconciler) finish(c *candidate, own map[string]*source, last []registr
 
 // leftOut finds the files that are not in force although nothing is said of
 // them: while a file under campus/ cannot be read, Build accuses no others. They
-// are not good: an old version of one must not come back in its place later.
-func (c *candidate) leftOut(problems []registration.Problem) {
-	if !slices.ContainsFunc(problems, func(p registration.Problem) bool {
-		return registration.Kind(p.File) == registration.KindCampus && isFault(p)
-	}) {
-		return
-	}
-	built := make(map[string]bool, len(c.files))
-	for _, e := range c.snapshot.All() {
-		built[e.Registration.Path] = true
-	}
-	for i, s := range c.files {
-		if registration.Kind(s.Path) == registration.KindRegistration {
-			c.files[i].Good = s.Good && built[s.Path]
+// are bad all the same: an old version must not come back in its place later.
+func (c *candidate) leftOut() {
+	for name := range c.bad {
+		if registration.Kind(name) != registration.KindCampus {
+			continue
 		}
+		built := make(map[string]bool, len(c.files))
+		for _, e := range c.snapshot.All() {
+			built[e.Registration.Path] = true
+		}
+		for _, s := range c.files {
+			if registration.Kind(s.Path) == registration.KindRegistration && !built[s.Path] {
+				c.bad[s.Path] = true
+			}
+		}
+		return
 	}
 }
 
