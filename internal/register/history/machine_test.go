@@ -109,14 +109,14 @@ func (d *memoryDisk) ReadFile(path string, max int64) ([]byte, error) {
 	return data, nil
 }
 
-func (d *memoryDisk) WriteFile(path string, data []byte) error {
+func (d *memoryDisk) WriteFile(path string, pieces ...[]byte) error {
 	fails := false
 	if d.n > 0 {
 		d.n--
 		fails = d.n == 0
 	}
 	if !fails || d.lying {
-		d.files[filepath.Base(path)] = slices.Clone(data)
+		d.files[filepath.Base(path)] = slices.Concat(pieces...)
 	}
 	if fails {
 		d.failed = true
