@@ -41,6 +41,21 @@ func TestReadmeNamesFilesThatExist(t *testing.T) {
 	}
 }
 
+// TestGuideOfNewRegistersIsInStep: what gatepost init gives a site is what
+// registrations/README.md says. It is here too, beside the test of the scaffold, as
+// whoever changes the guide need not know of it.
+func TestGuideOfNewRegistersIsInStep(t *testing.T) {
+	root := moduleRoot(t)
+	guide, err := os.ReadFile(filepath.Join(root, "registrations", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied, err := os.ReadFile(filepath.Join(root, "internal", "cli", "scaffold", "guide.md"))
+	if err != nil || string(copied) != string(guide) {
+		t.Errorf("internal/cli/scaffold/guide.md is not a copy of registrations/README.md (%v); run: make generate", err)
+	}
+}
+
 // TestReadmeShowsEveryRoom holds the picture of the house to the packages.
 func TestReadmeShowsEveryRoom(t *testing.T) {
 	house := section(t, "The house")

@@ -79,7 +79,7 @@ Exit codes: 0 fine, 1 problems found, 2 usage or I/O.`,
 		&cobra.Group{ID: groupRelay, Title: "The running relay (over its socket):"},
 	)
 	root.AddCommand(
-		newCheck(o), newPlan(o), newNew(o), newFmt(o), newSubmit(o), newReport(o), newWhy(o), newImport(o),
+		newCheck(o), newPlan(o), newNew(o), newFmt(o), newSubmit(o), newReport(o), newInit(o), newWhy(o), newImport(o),
 		newStatus(o), newQueue(o), newProve(o), newAccept(o),
 		newDemo(o), newVersion(o),
 	)

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"example.edu/gatepost/internal/cli/scaffold"
 )
 
 // A workflow is what is judged of one.
@@ -171,12 +173,14 @@ func allWorkflows(t *testing.T) map[string][]byte {
 		}
 		all[".github/workflows/"+e.Name()] = data
 	}
-	for _, f := range files(t, elsewhere) {
-		if strings.HasPrefix(f.Path, ".github/workflows/") {
-			all["scaffold "+f.Path] = f.Data
+	for kind, site := range map[string]scaffold.Site{"release": elsewhere, "version": begun} {
+		for _, f := range files(t, site) {
+			if strings.HasPrefix(f.Path, ".github/workflows/") {
+				all["scaffold, "+kind+" "+f.Path] = f.Data
+			}
 		}
 	}
-	if len(all) < 5 {
+	if len(all) < 7 {
 		t.Fatalf("only %d workflows", len(all))
 	}
 	return all

@@ -131,11 +131,8 @@ func (g *Git) Open(ctx context.Context, p Proposal) (Request, error) {
 	if err := p.check(); err != nil {
 		return Request{}, err
 	}
-	if p.Author.Name == "" || p.Author.Email == "" || strings.ContainsAny(p.Author.Name+p.Author.Email, "<>\n\x00") {
-		return Request{}, fmt.Errorf("forge: opening a request: %w: a commit needs its author's name and address", ErrInvalid)
-	}
-	if p.At.IsZero() {
-		return Request{}, fmt.Errorf("forge: opening a request: %w: a commit needs a time", ErrInvalid)
+	if err := p.signed(); err != nil {
+		return Request{}, err
 	}
 	var out Request
 	err := g.with(ctx, "opening a request", func(ctx context.Context, repo *git.Repository) error {
@@ -180,6 +177,17 @@ func (g *Git) Open(ctx context.Context, p Proposal) (Request, error) {
 		return err
 	})
 	return out, err
+}
+
+// signed refuses a commit without a name or a time of its own.
+func (p *Proposal) signed() error {
+	if p.Author.Name == "" || p.Author.Email == "" || strings.ContainsAny(p.Author.Name+p.Author.Email, "<>\n\x00") {
+		return fmt.Errorf("forge: making a commit: %w: it needs its author's name and address", ErrInvalid)
+	}
+	if p.At.IsZero() {
+		return fmt.Errorf("forge: making a commit: %w: it needs a time", ErrInvalid)
+	}
+	return nil
 }
 
 // same finds an open request that says exactly what p does, so that a command

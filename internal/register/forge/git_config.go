@@ -39,14 +39,40 @@ func (g *Git) Person(ctx context.Context) (Person, error) {
 		if err != nil {
 			return fmt.Errorf("reading git's configuration: %w", err)
 		}
-		out = Person{Name: cfg.User.Name, Email: cfg.User.Email}
-		if cfg.Author.Name != "" {
-			out.Name = cfg.Author.Name
-		}
-		if cfg.Author.Email != "" {
-			out.Email = cfg.Author.Email
-		}
+		out = personOf(cfg)
 		return nil
 	})
 	return out, err
+}
+
+// UsualPerson is who git says that commits are by where there is no repository
+// yet, from the user's own configuration and the system's; empty where neither
+// says.
+func UsualPerson() (Person, error) {
+	var out Person
+	for _, scope := range []config.Scope{config.GlobalScope, config.SystemScope} {
+		cfg, err := config.LoadConfig(scope)
+		if err != nil {
+			return out, fmt.Errorf("forge: reading git's configuration: %w", err)
+		}
+		said := personOf(cfg)
+		if out.Name == "" {
+			out.Name = said.Name
+		}
+		if out.Email == "" {
+			out.Email = said.Email
+		}
+	}
+	return out, nil
+}
+
+func personOf(cfg *config.Config) Person {
+	p := Person{Name: cfg.User.Name, Email: cfg.User.Email}
+	if cfg.Author.Name != "" {
+		p.Name = cfg.Author.Name
+	}
+	if cfg.Author.Email != "" {
+		p.Email = cfg.Author.Email
+	}
+	return p
 }
