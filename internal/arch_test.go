@@ -29,6 +29,7 @@ var rooms = map[string][]string{
 	"internal/mail":    nil,
 	"internal/durable": nil,
 	"internal/watch":   nil,
+	"internal/program": nil,
 	"internal/config":  {"internal/register/registration", "internal/mail", "internal/durable"}, // registration: Definition, Problem
 
 	// The register's line: registration ← policy ← reconcile, confirm, evidence.
@@ -37,10 +38,10 @@ var rooms = map[string][]string{
 	"internal/register/gitsync":         {"internal/register/registration", "internal/durable"},                                                                                        // Source and Mode only
 	"internal/register/reconcile":       {"internal/register/registration", "internal/register/policy", "internal/register/gitsync", "internal/register/approval", "internal/durable"}, // approval: the values of a verdict
 	"internal/register/approval":        nil,
-	"internal/register/forge":           {"internal/register/registration", "internal/durable"},                                                                    // registration: Source and Problem
-	"internal/register/forge/forgetest": nil,                                                                                                                       // for tests: a stand-in for GitHub
-	"internal/register/review":          {"internal/register/registration", "internal/register/policy", "internal/register/gitsync", "internal/register/evidence"}, // gitsync: Entry and Hash
-	"internal/register/webhook":         {"internal/mail"},                                                                                                         // Printable only
+	"internal/register/forge":           {"internal/register/registration", "internal/durable"},                                                                                        // registration: Source and Problem
+	"internal/register/forge/forgetest": nil,                                                                                                                                           // for tests: a stand-in for GitHub
+	"internal/register/review":          {"internal/register/registration", "internal/register/policy", "internal/register/gitsync", "internal/register/evidence", "internal/durable"}, // gitsync: Entry and Hash
+	"internal/register/webhook":         {"internal/mail"},                                                                                                                             // Printable only
 	"internal/register/report":          {"internal/register/registration", "internal/register/policy", "internal/register/review", "internal/register/gitsync", "internal/register/forge"},
 	"internal/register/confirm":         {"internal/register/registration", "internal/register/policy", "internal/mail"},
 	"internal/register/evidence":        {"internal/register/registration"}, // Network only

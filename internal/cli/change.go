@@ -29,7 +29,7 @@ func (c *checkout) change(ctx context.Context, rev string, now time.Time, p *pro
 	if err != nil {
 		return nil, err
 	}
-	disk, err := c.disk(ctx)
+	disk, err := c.diskUnder(ctx, base)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func (c *checkout) change(ctx context.Context, rev string, now time.Time, p *pro
 	if d.merged, err = c.merge(ctx, d, rev); err != nil {
 		return nil, err
 	}
-	if d.Change, err = review.Read(ctx, base.Tree, d.merged, now, &p.Counter); err != nil {
+	if d.Change, err = review.Read(ctx, base.Tree, d.merged, now, c.shelf, &p.Counter); err != nil {
 		return nil, explainTree(err)
 	}
 	if d.SiteChanges() {

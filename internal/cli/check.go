@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,6 +65,7 @@ func newCheck(o Options) *cobra.Command {
 			return err
 		}
 		defer c.close()
+		c.useShelf(cmd.Context())
 		p, stop := startProgress(cmd.Context(), o.Stderr, "checking", "files")
 		defer stop()
 		var found findings
@@ -104,7 +103,8 @@ func newCheck(o Options) *cobra.Command {
 // findings are what check found, and in what.
 type findings struct {
 	problems      []registration.Problem
-	sources       []review.Source // of the tree that was checked
+	tree          review.Tree                 // that was checked
+	text          func(*review.Source) []byte // of a file of it
 	registrations int
 	addresses     int
 	notes         []string         // hints for the person at the terminal
@@ -117,7 +117,7 @@ func checkTree(ctx context.Context, c *checkout, now time.Time, p *progress) (fi
 	if err != nil {
 		return findings{}, err
 	}
-	files, err := review.Parse(ctx, head.Site, head.Sources, &p.Counter)
+	files, err := c.shelf.Parse(ctx, head.Site, head.Sources, &p.Counter)
 	if err != nil {
 		return findings{}, explainTree(err)
 	}
@@ -126,7 +126,9 @@ func checkTree(ctx context.Context, c *checkout, now time.Time, p *progress) (fi
 		return findings{}, err
 	}
 	snapshot, problems := policy.Build(files, policy.Options{Now: now})
-	return newFindings(append(rewritten, problems...), head.Sources, files, snapshot), nil
+	found := newFindings(append(rewritten, problems...), head.Tree, files, snapshot)
+	found.text = func(s *review.Source) []byte { return c.text(ctx, s) }
+	return found, nil
 }
 
 // checkChange checks what the files on disk change since base, under the site
@@ -144,14 +146,15 @@ func checkChange(ctx context.Context, c *checkout, rev string, author policy.Aut
 		author.Unread = append(author.Unread, team.ID)
 	}
 	problems = append(problems, change.Problems(author)...)
-	found := newFindings(problems, change.merged.Sources, change.After, change.Is())
+	found := newFindings(problems, change.merged, change.After, change.Is())
+	found.text = func(s *review.Source) []byte { return c.text(ctx, s) }
 	found.before = change.Was()
 	found.notes = change.notes
 	return found, nil
 }
 
-func newFindings(problems []registration.Problem, sources []review.Source, files []*registration.File, s *policy.Snapshot) findings {
-	f := findings{problems: problems, sources: sources, addresses: s.Len(), after: s}
+func newFindings(problems []registration.Problem, tree review.Tree, files []*registration.File, s *policy.Snapshot) findings {
+	f := findings{problems: problems, tree: tree, addresses: s.Len(), after: s}
 	for _, file := range files {
 		if registration.Kind(file.Path) == registration.KindRegistration {
 			f.registrations++
@@ -160,15 +163,8 @@ func newFindings(problems []registration.Problem, sources []review.Source, files
 	return f
 }
 
-// source is the content of a file that was checked, or nil. The sources are
-// sorted by path, as both git and the disk are listed.
-func (f findings) source(path string) []byte {
-	i, ok := slices.BinarySearchFunc(f.sources, path, func(s review.Source, path string) int { return strings.Compare(s.Path, path) })
-	if !ok {
-		return nil
-	}
-	return f.sources[i].Data
-}
+// source is the content of a file that was checked, or nil.
+func (f findings) source(path string) []byte { return f.text(f.tree.Find(path)) }
 
 func (f findings) errors() int {
 	n := 0

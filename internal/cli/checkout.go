@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"example.edu/gatepost/internal/program"
 	"example.edu/gatepost/internal/register/gitsync"
 	"example.edu/gatepost/internal/register/registration"
 	"example.edu/gatepost/internal/register/review"
@@ -16,8 +17,9 @@ import (
 
 // A checkout is a clone of the register: its commits, and the files on disk.
 type checkout struct {
-	git  *gitsync.Workdir
-	args []string // of the command line, for hints
+	git   *gitsync.Workdir
+	args  []string      // of the command line, for hints
+	shelf *review.Shelf // nil: what files mean is worked out each time
 }
 
 // openCheckout opens the checkout that dir is in. The caller closes it.
@@ -59,7 +61,7 @@ func (c *checkout) at(ctx context.Context, rev string) (*tree, error) {
 
 // commit reads the tree of a commit.
 func (c *checkout) commit(ctx context.Context, commit gitsync.Hash) (*tree, error) {
-	t, err := review.At(ctx, c.git, commit)
+	t, err := review.At(ctx, c.git, commit, c.shelf)
 	return &tree{t, commit}, explainTree(err)
 }
 
@@ -72,21 +74,63 @@ func (c *checkout) read(ctx context.Context, commit gitsync.Hash, path string) (
 	return review.Sources(entries, func(e gitsync.Entry, max int64) ([]byte, error) { return c.git.Read(ctx, e.Hash, max) })
 }
 
-// disk reads the files on disk.
-func (c *checkout) disk(ctx context.Context) (*tree, error) {
+// disk reads the files on disk, to be judged under their own site rules.
+func (c *checkout) disk(ctx context.Context) (*tree, error) { return c.diskUnder(ctx, nil) }
+
+// diskUnder reads the files on disk, to be judged under the site rules of base
+// if there is one.
+func (c *checkout) diskUnder(ctx context.Context, base *tree) (*tree, error) {
 	t := &tree{}
-	entries, err := c.git.DiskFiles(ctx, registerDir)
+	entries, err := c.git.DiskFiles(ctx, review.SitePath)
 	if err != nil {
 		return nil, err
 	}
-	if t.Sources, err = c.diskSources(ctx, entries); err != nil {
+	if t.Site, err = review.Site(entries, c.content(ctx)); err != nil {
+		return nil, explainTree(err)
+	}
+	if entries, err = c.git.DiskFiles(ctx, registerDir); err != nil {
 		return nil, err
 	}
-	if entries, err = c.git.DiskFiles(ctx, review.SitePath); err != nil {
-		return nil, err
+	site := t.Site
+	if base != nil {
+		site = base.Site
 	}
-	t.Site, err = review.Site(entries, c.content(ctx))
-	return t, explainTree(err)
+	if t.Sources, err = review.Sources(entries, c.shelf.Left(site, c.content(ctx))); err != nil {
+		return nil, explainTree(err)
+	}
+	for i := range t.Sources { // git's names tell what is the same, where git has not looked yet
+		if s := &t.Sources[i]; s.Blob == "" && s.Mode == registration.Regular && !s.Unusable && s.Size == int64(len(s.Data)) {
+			s.Blob = blobHash(s.Data).String()
+		}
+	}
+	return t, nil
+}
+
+// useShelf has what files mean looked up, and kept, in git's own folder. What
+// cannot be kept there is worked out anew each time.
+func (c *checkout) useShelf(ctx context.Context) {
+	if dir, err := c.git.Private(ctx); err == nil && dir != "" {
+		c.shelf = review.OpenShelf(filepath.Join(dir, "gatepost", "parsed"), program.ID())
+	}
+}
+
+// text is the content of a file, wherever it was left.
+func (c *checkout) text(ctx context.Context, s *review.Source) []byte {
+	switch {
+	case s == nil:
+		return nil
+	case !s.Left:
+		return s.Data
+	}
+	h, err := gitsync.ParseHash(s.Blob)
+	if err != nil {
+		return nil
+	}
+	data, err := c.git.Read(ctx, h, registration.MaxCampusFile)
+	if err != nil {
+		return nil
+	}
+	return data
 }
 
 // diskSources reads what files on disk say to the register.
@@ -191,7 +235,7 @@ func (c *checkout) headName(ctx context.Context, disk *tree) (string, error) {
 	}
 	same := 0
 	for _, s := range disk.Sources {
-		if s.Mode == registration.Regular && committed[s.Path] == blobHash(s.Data) {
+		if s.Mode == registration.Regular && committed[s.Path].String() == s.Blob {
 			same++
 		}
 	}

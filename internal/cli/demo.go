@@ -22,12 +22,12 @@ func newDemo(o Options) *cobra.Command {
 		Args:    noArguments("to send a mail through the demo: gatepost demo send"),
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		err := demo.Run(cmd.Context(), demo.Options{Out: o.Stdout, Program: program()})
+		err := demo.Run(cmd.Context(), demo.Options{Out: o.Stdout, Program: demoProgram()})
 		switch {
 		case errors.Is(err, demo.ErrNoGit):
 			return hinted(err, "install git and try again; the register is a git repository")
 		case errors.Is(err, demo.ErrNoFolder):
-			return hinted(err, "for example: TMPDIR=$HOME "+program()+" demo")
+			return hinted(err, "for example: TMPDIR=$HOME "+demoProgram()+" demo")
 		}
 		return err
 	}
@@ -74,7 +74,7 @@ func newDemoSend(o Options) *cobra.Command {
 
 // program is how this program was started, in a form that works from the same
 // folder.
-func program() string {
+func demoProgram() string {
 	self, err := os.Executable()
 	if err != nil {
 		return "gatepost"

@@ -205,7 +205,7 @@ func (d *draft) judge(ctx context.Context, o Options, c *checkout, p string, tex
 	head := review.Tree{Site: base.Site, Sources: slices.Insert(slices.Clone(base.Sources), i, added)}
 	progress, stop := startProgress(ctx, o.Stderr, "checking", "files")
 	defer stop()
-	change, err := review.Read(ctx, base.Tree, head, o.Now(), &progress.Counter)
+	change, err := review.Read(ctx, base.Tree, head, o.Now(), nil, &progress.Counter)
 	if err != nil {
 		return explainTree(err)
 	}

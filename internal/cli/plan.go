@@ -40,6 +40,7 @@ func newPlan(o Options) *cobra.Command {
 			return err
 		}
 		defer c.close()
+		c.useShelf(cmd.Context())
 		p, stop := startProgress(cmd.Context(), o.Stderr, "planning", "files")
 		defer stop()
 		plan, err := makePlan(cmd.Context(), c, *base, o.Now(), p)

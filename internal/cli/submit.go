@@ -186,7 +186,7 @@ func (s *submission) change(ctx context.Context, base *tree, paths []string) (*t
 func (s *submission) judge(ctx context.Context, base, head *tree, changes []forge.Change) error {
 	p, stop := startProgress(ctx, s.o.Stderr, "checking", "files")
 	defer stop()
-	change, err := review.Read(ctx, base.Tree, head.Tree, s.o.Now(), &p.Counter)
+	change, err := review.Read(ctx, base.Tree, head.Tree, s.o.Now(), s.c.shelf, &p.Counter)
 	if err != nil {
 		return explainTree(err)
 	}

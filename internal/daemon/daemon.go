@@ -30,6 +30,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/program"
 	"example.edu/gatepost/internal/register/confirm"
 	"example.edu/gatepost/internal/register/gitsync"
 	"example.edu/gatepost/internal/register/policy"
@@ -276,7 +277,7 @@ func (r *relay) openRegister(ctx context.Context, c *config.Relay, s *steps) (er
 		MaxRemovals: c.Register.MaxRemovals,
 		Poll:        c.Register.Poll,
 		OnAccept:    r.accepted,
-		Program:     programSum(),
+		Program:     program.ID(),
 		Logger:      r.log,
 		Registerer:  r.registry,
 	})

@@ -1,10 +1,14 @@
 package durable_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"sync"
 	"testing"
 
@@ -199,5 +203,25 @@ func TestSyncDir(t *testing.T) {
 	}
 	if err := durable.SyncDir(filepath.Join(t.TempDir(), "absent")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestFrames(t *testing.T) {
+	var file []byte
+	want := [][]byte{{}, []byte("one"), bytes.Repeat([]byte("two"), 1000)}
+	for _, p := range want {
+		file = slices.Concat(file, durable.Frame(p), p)
+	}
+	got, err := durable.Frames(file)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+	for _, n := range []int{1, 7, 9, 18, len(file) - 1} {
+		if _, err := durable.Frames(file[:n]); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("cut to %d octets: %v", n, err)
+		}
+	}
+	if _, err := durable.Frames(bytes.Repeat([]byte{0xff}, 64)); err == nil {
+		t.Error("a length beyond all bounds was taken")
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	git "github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/storage/filesystem"
 	"golang.org/x/sys/unix"
 )
 
@@ -61,6 +62,19 @@ func topOf(dir string) (string, bool) {
 // Top is the topmost folder of the checkout; paths are relative to it. Outside
 // of git it is the folder given.
 func (w *Workdir) Top() string { return w.top }
+
+// Private is git's own folder of the checkout, where a program may keep what it
+// knows of it: nothing that is committed gets there.
+func (w *Workdir) Private(ctx context.Context) (string, error) {
+	var dir string
+	err := w.use(ctx, "looking for git's folder", func(_ context.Context, g *git.Repository) error {
+		if s, ok := g.Storer.(*filesystem.Storage); ok {
+			dir = s.Filesystem().Root()
+		}
+		return nil
+	})
+	return dir, err
+}
 
 // Close lets go of the folder. No question may be under way.
 func (w *Workdir) Close() error {

@@ -3,7 +3,6 @@ package reconcile
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/gob"
 	"encoding/hex"
 	"errors"
@@ -15,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"example.edu/gatepost/internal/durable"
 	"example.edu/gatepost/internal/register/gitsync"
 	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/registration"
@@ -132,20 +132,16 @@ func encodeFiles(files []savedFile) ([][]byte, error) {
 		if err := gob.NewEncoder(&b).Encode(part); err != nil {
 			return nil, err
 		}
-		pieces = append(pieces, binary.BigEndian.AppendUint64(nil, uint64(b.Len())), b.Bytes())
+		pieces = append(pieces, durable.Frame(b.Bytes()), b.Bytes())
 	}
 	return pieces, nil
 }
 
 // decodeFiles reads what encodeFiles wrote.
 func decodeFiles(data []byte) ([]savedFile, error) {
-	var chunks [][]byte
-	for len(data) > 0 {
-		if len(data) < 8 || binary.BigEndian.Uint64(data) > uint64(len(data)-8) {
-			return nil, io.ErrUnexpectedEOF
-		}
-		n := binary.BigEndian.Uint64(data)
-		chunks, data = append(chunks, data[8:8+n]), data[8+n:]
+	chunks, err := durable.Frames(data)
+	if err != nil {
+		return nil, err
 	}
 	parts, errs := make([][]savedFile, len(chunks)), make([]error, len(chunks))
 	workers := runtime.GOMAXPROCS(0)

@@ -80,7 +80,7 @@ func (o Options) read(ctx context.Context, head string) (change *review.Change, 
 	if len(files) == 0 {
 		return nil, site, nil
 	}
-	base, err := review.At(ctx, o.Repo, tip)
+	base, err := review.At(ctx, o.Repo, tip, nil)
 	if err != nil {
 		return nil, false, err
 	}
@@ -96,7 +96,7 @@ func (o Options) read(ctx context.Context, head string) (change *review.Change, 
 			"%s was changed here and on `%s` since this branch left it, so only merging tells what comes of it. Merge `%s` into this branch (the button “Update branch” does it), and it is judged again.\n\n%s",
 			review.Count(len(contested), "file", "files"), o.Branch, o.Branch, review.PathsMarkdown(contested))}
 	}
-	change, err = review.Read(ctx, base, merged, o.Now(), o.Counter)
+	change, err = review.Read(ctx, base, merged, o.Now(), nil, o.Counter)
 	return change, site, err
 }
 

@@ -149,7 +149,7 @@ func TestMergeIsWhatGitMakes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tree, err := At(t.Context(), repo, h)
+		tree, err := At(t.Context(), repo, h, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -46,11 +46,18 @@ type Source struct {
 	Odd      string // "" for nearly every file
 	Unusable bool   // the name is no valid path; Path is for display
 	Blob     string // git's name of the content, in hexadecimal; "" where nobody asked
+	Left     bool   // the content was not read: a Shelf knows what it means
 }
 
 // Same reports whether two sources of one path parse alike.
 func (s Source) Same(o Source) bool {
-	return s.Mode == o.Mode && s.Odd == o.Odd && s.Unusable == o.Unusable && s.Size == o.Size && bytes.Equal(s.Data, o.Data)
+	if s.Mode != o.Mode || s.Odd != o.Odd || s.Unusable != o.Unusable {
+		return false
+	}
+	if s.Blob != "" && s.Blob == o.Blob {
+		return true
+	}
+	return !s.Left && !o.Left && s.Size == o.Size && bytes.Equal(s.Data, o.Data)
 }
 
 // A Tree is the register's files as they were found in one place.
@@ -125,9 +132,10 @@ type Change struct {
 }
 
 // Read reads two trees under the rules of the first. What is the same in both
-// is parsed once, and is one and the same File. now is when it is judged.
-func Read(ctx context.Context, base, head Tree, now time.Time, c *Counter) (*Change, error) {
-	before, err := Parse(ctx, base.Site, base.Sources, c)
+// is parsed once, and is one and the same File; what the shelf, which may be nil,
+// knows is not parsed at all. now is when it is judged.
+func Read(ctx context.Context, base, head Tree, now time.Time, shelf *Shelf, c *Counter) (*Change, error) {
+	before, err := shelf.Parse(ctx, base.Site, base.Sources, c)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +159,7 @@ func Read(ctx context.Context, base, head Tree, now time.Time, c *Counter) (*Cha
 		}
 		others, places = append(others, s), append(places, i)
 	}
-	parsed, err := Parse(ctx, base.Site, others, c)
+	parsed, err := shelf.Parse(ctx, base.Site, others, c)
 	if err != nil {
 		return nil, err
 	}
@@ -159,6 +167,7 @@ func Read(ctx context.Context, base, head Tree, now time.Time, c *Counter) (*Cha
 		after[places[i]] = f
 		changed[f.Path] = f
 	}
+	shelf.Keep(base.Site, base.Sources, before)
 	was := policy.NewRegister(before, policy.Options{Commit: base.Commit, Now: now})
 	is := was.With(changed, policy.Options{Commit: head.Commit, Now: now})
 	return &Change{Before: before, After: after, base: base, head: head, was: was, is: is, now: now}, nil

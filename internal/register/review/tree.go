@@ -26,35 +26,41 @@ type Commits interface {
 	Read(ctx context.Context, blob gitsync.Hash, max int64) ([]byte, error)
 }
 
-// At reads the register as it is in a commit.
-func At(ctx context.Context, c Commits, commit gitsync.Hash) (Tree, error) {
-	return read(ctx, c, commit, func(e gitsync.Entry, max int64) ([]byte, error) { return c.Read(ctx, e.Hash, max) })
+// At reads the register as it is in a commit. What the shelf, which may be nil,
+// knows is left where it is.
+func At(ctx context.Context, c Commits, commit gitsync.Hash, shelf *Shelf) (Tree, error) {
+	return read(ctx, c, commit, func(site []byte) func(gitsync.Entry, int64) ([]byte, error) {
+		return shelf.Left(site, func(e gitsync.Entry, max int64) ([]byte, error) { return c.Read(ctx, e.Hash, max) })
+	})
 }
 
 // NamesAt is At with the names of the contents alone, for Merge.
 func NamesAt(ctx context.Context, c Commits, commit gitsync.Hash) (Tree, error) {
-	return read(ctx, c, commit, func(gitsync.Entry, int64) ([]byte, error) { return nil, nil })
+	return read(ctx, c, commit, func([]byte) func(gitsync.Entry, int64) ([]byte, error) {
+		return func(gitsync.Entry, int64) ([]byte, error) { return nil, nil }
+	})
 }
 
-func read(ctx context.Context, c Commits, commit gitsync.Hash, content func(gitsync.Entry, int64) ([]byte, error)) (Tree, error) {
+func read(ctx context.Context, c Commits, commit gitsync.Hash, content func(site []byte) func(gitsync.Entry, int64) ([]byte, error)) (Tree, error) {
 	t := Tree{Commit: commit.String()}
-	entries, err := c.Files(ctx, commit, Folder)
+	entries, err := c.Files(ctx, commit, SitePath)
 	if err != nil {
 		return t, err
 	}
-	if t.Sources, err = Sources(entries, content); err != nil {
+	if t.Site, err = Site(entries, func(e gitsync.Entry, max int64) ([]byte, error) { return c.Read(ctx, e.Hash, max) }); err != nil {
 		return t, err
 	}
-	if entries, err = c.Files(ctx, commit, SitePath); err != nil {
+	if entries, err = c.Files(ctx, commit, Folder); err != nil {
 		return t, err
 	}
-	t.Site, err = Site(entries, func(e gitsync.Entry, max int64) ([]byte, error) { return c.Read(ctx, e.Hash, max) })
+	t.Sources, err = Sources(entries, content(t.Site))
 	return t, err
 }
 
 // Sources reads what the parser wants to see of entries: nothing of files that
 // are none of the register's, no content of what is no regular file, and of a
-// file over the limit its size alone (content says so with a gitsync.TooLarge).
+// file over the limit its size alone (content says so with a gitsync.TooLarge), or
+// of one that is known (ErrLeft).
 func Sources(entries []gitsync.Entry, content func(e gitsync.Entry, max int64) ([]byte, error)) ([]Source, error) {
 	sources := make([]Source, 0, len(entries))
 	total := int64(0)
@@ -71,6 +77,8 @@ func Sources(entries []gitsync.Entry, content func(e gitsync.Entry, max int64) (
 			data, err := content(e, maxSize(kind))
 			if tooLarge, ok := errors.AsType[*gitsync.TooLarge](err); ok {
 				s.Size = tooLarge.Size
+			} else if errors.Is(err, ErrLeft) {
+				s.Left = true
 			} else if err != nil {
 				return nil, err
 			} else {
