@@ -4,12 +4,14 @@ go 1.26.0
 
 require (
 	cuelang.org/go v0.17.1 // the language of the register and of the configuration: types and constraints that a site can narrow
+	github.com/ProtonMail/go-crypto v1.5.2 // OpenPGP: is a commit signed by a postmaster?
 	github.com/cockroachdb/pebble/v2 v2.1.7 // the spool's engine: one sync serves all writers that wait
 	github.com/emersion/go-smtp v0.25.1 // the command loop of the SMTP server
 	github.com/fsnotify/fsnotify v1.10.1 // tells that a certificate or the configuration has changed
 	github.com/gaissmai/bart v0.30.0 // routing tables for addresses and prefixes, immutable and without a lock
 	github.com/go-git/go-git/v5 v5.19.3 // git without a git binary
 	github.com/google/go-github/v60 v60.0.0 // pull requests, reviews and checks of GitHub, in its own words
+	github.com/hiddeco/sshsig v0.2.0 // SSH signatures of commits, as ssh-keygen makes them
 	github.com/miekg/dns v1.1.73 // questions to a DNS server, past /etc/hosts and search lists, for evidence; and a real server for tests
 	github.com/openrdap/rdap v0.10.2 // reads what internet registries say of an address block, jCards included
 	github.com/prometheus/client_golang v1.25.0 // metrics in the format that sites collect
@@ -17,6 +19,7 @@ require (
 	github.com/spf13/cobra v1.10.2 // commands, help and shell completion
 	github.com/spf13/pflag v1.0.10 // the flags of cobra, for enumerations of our own
 	go.yaml.in/yaml/v3 v3.0.5 // reads workflows, for the test that judges them
+	golang.org/x/crypto v0.57.0 // ssh: public keys of allowed signers
 	golang.org/x/net v0.59.0 // idna: the DNS form of international domains; netutil: a bound on connections
 	golang.org/x/sync v0.23.0 // goroutine groups that end together
 	golang.org/x/sys v0.48.0 // system calls that the standard library lacks
@@ -29,7 +32,6 @@ require (
 	github.com/BurntSushi/toml v1.4.1-0.20240526193622-a339e1f7089c // indirect
 	github.com/DataDog/zstd v1.5.7 // indirect
 	github.com/Microsoft/go-winio v0.6.2 // indirect
-	github.com/ProtonMail/go-crypto v1.1.6 // indirect
 	github.com/RaduBerinde/axisds v0.1.0 // indirect
 	github.com/RaduBerinde/btreemap v0.0.0-20250419174037-3d62b7205d54 // indirect
 	github.com/alecthomas/kingpin/v2 v2.4.0 // indirect
@@ -78,7 +80,6 @@ require (
 	github.com/skeema/knownhosts v1.3.1 // indirect
 	github.com/xanzy/ssh-agent v0.3.3 // indirect
 	github.com/xhit/go-str2duration/v2 v2.1.0 // indirect
-	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/exp v0.0.0-20260410095643-746e56fc9e2f // indirect
 	golang.org/x/exp/typeparams v0.0.0-20231108232855-2478ac86f678 // indirect
 	golang.org/x/mod v0.41.0 // indirect

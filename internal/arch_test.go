@@ -37,7 +37,7 @@ var rooms = map[string][]string{
 	"internal/register/policy":          {"internal/register/registration", "internal/mail"},
 	"internal/register/gitsync":         {"internal/register/registration", "internal/durable"},                                                                                        // Source and Mode only
 	"internal/register/reconcile":       {"internal/register/registration", "internal/register/policy", "internal/register/gitsync", "internal/register/approval", "internal/durable"}, // approval: the values of a verdict
-	"internal/register/approval":        nil,
+	"internal/register/approval":        {"internal/register/registration", "internal/register/gitsync", "internal/register/forge", "internal/mail", "internal/durable"},               // registration: kinds of file; mail: Printable
 	"internal/register/forge":           {"internal/register/registration", "internal/durable"},                                                                                        // registration: Source and Problem
 	"internal/register/forge/forgetest": nil,                                                                                                                                           // for tests: a stand-in for GitHub
 	"internal/register/review":          {"internal/register/registration", "internal/register/policy", "internal/register/gitsync", "internal/register/evidence", "internal/durable"}, // gitsync: Entry and Hash
@@ -78,6 +78,9 @@ var outside = map[string][]string{
 	"cuelang.org/go":                                          {"internal/register/registration"},
 	"github.com/go-git/":                                      {"internal/register/gitsync", "internal/register/forge"},
 	"github.com/google/go-github/":                            {"internal/register/forge"},
+	"github.com/ProtonMail/go-crypto":                         {"internal/register/approval"},
+	"github.com/hiddeco/sshsig":                               {"internal/register/approval"},
+	"golang.org/x/crypto":                                     {"internal/register/approval"},
 	"github.com/emersion/go-smtp":                             {"internal/relay/smtpd"},
 	"github.com/gaissmai/bart":                                {"internal/register/policy"},
 	"github.com/cockroachdb/pebble":                           {"internal/relay/spool"},

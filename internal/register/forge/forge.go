@@ -118,6 +118,7 @@ type Request struct {
 	State    State
 	MergedAs string // the commit with which it came into the base branch
 	Files    int    // how many files it changes, as the forge counts; -1 where it was not asked
+	Commits  int    // how many commits it has, as the forge counts; -1 where it was not asked
 }
 
 // A Proposal is a request to be opened.

@@ -335,7 +335,7 @@ func baseBranch(repo *git.Repository) (string, error) {
 // describe tells all about a request. Its title and description are those of
 // its first commit, its author the author of that.
 func (p *past) describe(ctx context.Context, b branch) (Request, error) {
-	r := Request{Number: b.number, Base: p.base, Head: b.head.String(), Branch: strings.TrimPrefix(b.name.String(), "refs/heads/"), Files: -1}
+	r := Request{Number: b.number, Base: p.base, Head: b.head.String(), Branch: strings.TrimPrefix(b.name.String(), "refs/heads/"), Files: -1, Commits: -1}
 	head, err := p.repo.CommitObject(b.head)
 	if err != nil {
 		return r, err

@@ -23,13 +23,16 @@ func request(pr *github.PullRequest) (Request, error) {
 		Number: pr.GetNumber(), Title: pr.GetTitle(), Body: pr.GetBody(),
 		Author: Account{ID: pr.GetUser().GetID(), Login: pr.GetUser().GetLogin()},
 		Base:   pr.GetBase().GetRef(), Branch: pr.GetHead().GetRef(), Head: pr.GetHead().GetSHA(),
-		Fork: foreign(pr), Files: -1,
+		Fork: foreign(pr), Files: -1, Commits: -1,
 	}
 	if u, err := url.Parse(pr.GetHTMLURL()); err == nil && (u.Scheme == "https" || u.Scheme == "http") {
 		r.URL = u.String()
 	}
 	if pr.ChangedFiles != nil {
 		r.Files = *pr.ChangedFiles
+	}
+	if pr.Commits != nil {
+		r.Commits = *pr.Commits
 	}
 	switch {
 	case pr.GetMerged() || pr.MergedAt != nil:
@@ -62,7 +65,7 @@ func (g *GitHub) Get(ctx context.Context, number int) (Request, error) {
 		return Request{}, err
 	}
 	r, err := request(pr)
-	if err == nil && (r.Number != number || r.Files < 0) {
+	if err == nil && (r.Number != number || r.Files < 0 || r.Commits < 0) {
 		err = fmt.Errorf("forge: %s: %w", doing, ErrIncomplete)
 	}
 	return r, err

@@ -370,3 +370,42 @@ func TestApprovals(t *testing.T) {
 		}
 	})
 }
+
+// TestAuthors: all whose accounts are known, each once, and the list in full.
+func TestAuthors(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, hub *forgetest.Hub, g *forge.GitHub) {
+		ctx := t.Context()
+		a, b := hub.AddUser(11, "ann", ""), hub.AddUser(12, "bob", "")
+		r, err := g.Open(ctx, proposal(write("registrations/its/a.cue", "// a\n")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		hub.Wrote(r.Head, b, b)
+		for range 120 { // two pages
+			hub.Commit(r.Branch, "More", forgetest.Change{Path: "registrations/its/b.cue", Content: "// b\n"})
+		}
+		last := hub.Commit(r.Branch, "More", forgetest.Change{Path: "registrations/its/b.cue", Content: "// c\n"})
+		hub.Wrote(last, a, b)
+		if r, err = g.Get(ctx, 1); err != nil || r.Commits < 3 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		got, err := g.Authors(ctx, r)
+		if err != nil || !slices.Equal(got, []forge.Account{{ID: 11, Login: "ann"}, {ID: 12, Login: "bob"}}) {
+			t.Errorf("authors: %v, %v", got, err)
+		}
+		other := r
+		other.Head = strings.Repeat("1", 40)
+		if _, err := g.Authors(ctx, other); !errors.Is(err, forge.ErrIncomplete) {
+			t.Errorf("without the head: %v", err)
+		}
+		r.Commits++
+		if _, err := g.Authors(ctx, r); !errors.Is(err, forge.ErrIncomplete) {
+			t.Errorf("one is missing: %v", err)
+		}
+		r.Commits = 251
+		if _, err := g.Authors(ctx, r); !errors.Is(err, forge.ErrTooMuch) {
+			t.Errorf("too many: %v", err)
+		}
+	})
+}

@@ -36,6 +36,7 @@ var spoken = []string{
 	"/repos/{owner}/{repo}/git/commits/{commit_sha}", "/repos/{owner}/{repo}/git/trees", "/repos/{owner}/{repo}/git/trees/{tree_sha}",
 	"/repos/{owner}/{repo}/git/blobs", "/repos/{owner}/{repo}/git/blobs/{file_sha}",
 	"/repos/{owner}/{repo}/pulls", "/repos/{owner}/{repo}/pulls/{pull_number}", "/repos/{owner}/{repo}/pulls/{pull_number}/files",
+	"/repos/{owner}/{repo}/pulls/{pull_number}/commits",
 	"/repos/{owner}/{repo}/pulls/{pull_number}/reviews", "/repos/{owner}/{repo}/commits/{commit_sha}/pulls",
 	"/repos/{owner}/{repo}/compare/{basehead}", "/repos/{owner}/{repo}/git/matching-refs/{ref}",
 	"/repos/{owner}/{repo}/issues/{issue_number}/comments", "/repos/{owner}/{repo}/issues/comments/{comment_id}",
@@ -93,8 +94,11 @@ func TestAgainstGitHubsDescription(t *testing.T) {
 		lies.tell(t)
 		t.Fatal(err)
 	}
-	_, err = person.Get(ctx, r.Number)
+	hub.Wrote(r.Head, postmaster, postmaster)
+	whole, err := person.Get(ctx, r.Number)
 	must("get", err)
+	_, err = person.Authors(ctx, whole)
+	must("authors", err)
 	_, err = person.List(ctx, forge.Open)
 	must("list", err)
 	files, err := bot.Files(ctx, r)

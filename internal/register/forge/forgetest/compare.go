@@ -144,8 +144,12 @@ func (h *Hub) repositoryCommitShape(sha string) map[string]any {
 	for f := range strings.FieldsSeq("author committer message tree verification") {
 		inner[f] = c[f]
 	}
-	return map[string]any{
+	m := map[string]any{
 		"sha": sha, "node_id": "C", "url": h.api("/commits/%s", sha), "html_url": h.web("/commit/%s", sha), "comments_url": h.api("/commits/%s/comments", sha),
 		"commit": inner, "author": nil, "committer": nil, "parents": c["parents"],
 	}
+	if who, ok := h.wrote[sha]; ok {
+		m["author"], m["committer"] = userShape(who[0]), userShape(who[1])
+	}
+	return m
 }

@@ -43,6 +43,7 @@ type Hub struct {
 	teams     map[string]team // by slug
 	apps      map[int64]app   // by number
 	pulls     []*pull
+	wrote     map[string][2]User // by commit: who wrote and who committed it
 	comments  []*comment
 	runs      []*run
 	statuses  []map[string]any
@@ -91,7 +92,8 @@ func New(repository string, now func() time.Time) *Hub {
 	owner, name, _ := strings.Cut(repository, "/")
 	h := &Hub{
 		owner: owner, name: name, mux: http.NewServeMux(), now: now, objects: newObjects(), branches: map[string]string{},
-		users: map[string]User{}, tokens: map[string]session{}, teams: map[string]team{}, apps: map[int64]app{}, lastID: 1000,
+		users: map[string]User{}, tokens: map[string]session{}, teams: map[string]team{}, apps: map[int64]app{},
+		wrote: map[string][2]User{}, lastID: 1000,
 	}
 	h.branches["main"] = h.objects.commit(h.objects.write(nil), nil, "First", "First <first@example.edu>", now())
 	h.routes()

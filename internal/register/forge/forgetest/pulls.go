@@ -89,6 +89,34 @@ func (h *Hub) Merge(number int) string {
 	return p.mergedAs
 }
 
+// MergedWith says that a pull request came into its branch with a commit that
+// git made on top of base: by a squash, or by a push that contains its head.
+func (h *Hub) MergedWith(number int, commit, base string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.pulls[number-1]
+	p.start, p.head, p.mergedAs, p.state = base, h.head(p), commit, "closed"
+}
+
+// Dismiss takes back all reviews of somebody, as who may write can.
+func (h *Hub) Dismiss(number int, by User) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i, v := range h.pulls[number-1].reviews {
+		if v.user.ID == by.ID {
+			h.pulls[number-1].reviews[i].state = "DISMISSED"
+		}
+	}
+}
+
+// Wrote says whose accounts the addresses in a commit are. Those of other
+// commits are nobody's.
+func (h *Hub) Wrote(commit string, author, committer User) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.wrote[commit] = [2]User{author, committer}
+}
+
 // Close closes a pull request without merging it.
 func (h *Hub) Close(number int) {
 	h.mu.Lock()
@@ -139,6 +167,25 @@ func (h *Hub) changes(p *pull) []changed {
 	return h.objects.diff(h.objects.commits[fork].tree, h.objects.commits[h.head(p)].tree)
 }
 
+// commits are those of a pull request, oldest first.
+func (h *Hub) commits(p *pull) []string {
+	base := p.start
+	if base == "" {
+		base = h.branches[p.base]
+	}
+	past, seen := h.objects.past(base), map[string]bool{}
+	var out []string
+	for queue := []string{h.head(p)}; len(queue) > 0; queue = queue[1:] {
+		if c := queue[0]; !past[c] && !seen[c] {
+			seen[c] = true
+			out = append(out, c)
+			queue = append(queue, h.objects.commits[c].parents...)
+		}
+	}
+	slices.Reverse(out)
+	return out
+}
+
 func (h *Hub) pullRoutes() {
 	h.handle("GET /pulls", h.listPulls)
 	h.handle("POST /pulls", h.createPull)
@@ -157,6 +204,9 @@ func (h *Hub) pullRoutes() {
 	})
 	h.onePull("GET /pulls/{number}/files", func(w http.ResponseWriter, r *http.Request, p *pull) {
 		list(w, r, h.changes(p), func(c changed) map[string]any { return h.changedShape(p, c) })
+	})
+	h.onePull("GET /pulls/{number}/commits", func(w http.ResponseWriter, r *http.Request, p *pull) {
+		list(w, r, h.commits(p), h.repositoryCommitShape)
 	})
 	h.onePull("GET /pulls/{number}/reviews", func(w http.ResponseWriter, r *http.Request, p *pull) {
 		list(w, r, p.reviews, func(v review) map[string]any { return h.reviewShape(p, v) })

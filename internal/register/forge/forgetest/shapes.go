@@ -149,7 +149,7 @@ func (h *Hub) pullShape(p *pull) map[string]any {
 	m := h.pullSimpleShape(p)
 	for f, v := range map[string]any{
 		"merged": p.mergedAs != "", "mergeable": true, "rebaseable": true, "mergeable_state": "clean", "merged_by": nil, "comments": 0,
-		"review_comments": 0, "maintainer_can_modify": false, "commits": 1, "additions": 0, "deletions": 0, "changed_files": len(h.changes(p)) + p.miscount,
+		"review_comments": 0, "maintainer_can_modify": false, "commits": len(h.commits(p)), "additions": 0, "deletions": 0, "changed_files": len(h.changes(p)) + p.miscount,
 	} {
 		m[f] = v
 	}
