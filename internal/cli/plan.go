@@ -17,8 +17,9 @@ func newPlan(o Options) *cobra.Command {
 		Use:   "plan --base REV",
 		Short: "Spell out what merging this checkout would do",
 		Long: "Spell out what merging this checkout would do to the allowlist: addresses added,\n" +
-			"removed, changed and blocked, and who gets a confirmation. It compares two built\n" +
-			"registers, never two texts.",
+			"removed, changed and blocked, which senders are newly allowed, who gets a\n" +
+			"confirmation, and what the files of those concerned do not show. It compares two\n" +
+			"built registers, never two texts.",
 		Example: "  gatepost plan --base origin/main\n  gatepost plan --base origin/main --format markdown",
 		GroupID: groupRegister,
 		Args:    noArguments("for example: gatepost plan --base origin/main"),

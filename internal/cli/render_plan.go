@@ -34,8 +34,14 @@ func (r *planReport) text(w io.Writer) error {
 	if !r.Empty() {
 		b.WriteByte('\n')
 	}
+	for _, s := range r.Senders {
+		fmt.Fprintf(&b, "%s may newly send as %s\n", printable(s.IP), printable(review.Senders(s)))
+	}
 	for _, c := range r.Confirmations {
 		fmt.Fprintf(&b, "confirmation of %s to %s\n", printable(c.IP), printable(c.To))
+	}
+	for _, w := range r.Warnings {
+		fmt.Fprintf(&b, "warning: %s (%s)\n", printable(w.Message), printable(review.Place(w)))
 	}
 	if text := r.evidence.Summary(); text != "" {
 		b.WriteString(text + "\n")

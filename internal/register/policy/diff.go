@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -148,27 +149,38 @@ func differences(was, is Entry) []string {
 		return nil // the same file in memory
 	}
 	var what []string
-	note := func(name string, was, is any) {
-		if was, is := fmt.Sprint(was), fmt.Sprint(is); was != is {
-			what = append(what, fmt.Sprintf("%s: %s → %s", name, cmp.Or(was, "none"), cmp.Or(is, "none")))
+	after := clausesOf(is)
+	for i, before := range clausesOf(was) {
+		if after := after[i]; before != after {
+			what = append(what, fmt.Sprintf("%s: %s → %s", before.Name, cmp.Or(before.Value, "none"), cmp.Or(after.Value, "none")))
 		}
 	}
-	a, b := was.Registration, is.Registration
-	note("file", a.Path, b.Path)
-	note("department", a.Department, b.Department)
-	note("contact", contact(a), contact(b))
-	note("purpose", a.Purpose, b.Purpose)
-	note("whyNoAuth", a.WhyNoAuth, b.WhyNoAuth)
-	note("name", was.Host.Name, is.Host.Name)
-	note("kind", was.Host.Kind, is.Host.Kind)
-	note("bareLF", was.Host.Device.BareLF, is.Host.Device.BareLF)
-	note("tls", was.Host.Device.TLS, is.Host.Device.TLS)
-	note("addHeaders", was.Host.Device.AddHeaders, is.Host.Device.AddHeaders)
-	note("senders", senders(a), senders(b))
-	note("perHour", a.Volume.PerHour, b.Volume.PerHour)
-	note("perDay", a.Volume.PerDay, b.Volume.PerDay)
-	note("expires", lastDay(a.Expires), lastDay(b.Expires))
 	return what
+}
+
+// A clause is one thing that an entry says.
+type clause struct{ Name, Value string }
+
+// clausesOf is all that an entry says, but for places in the file; of any two
+// entries the same names in the same order.
+func clausesOf(e Entry) []clause {
+	r := e.Registration
+	return []clause{
+		{"file", r.Path},
+		{"department", r.Department},
+		{"contact", contact(r)},
+		{"purpose", r.Purpose},
+		{"whyNoAuth", r.WhyNoAuth},
+		{"name", e.Host.Name},
+		{"kind", e.Host.Kind},
+		{"bareLF", e.Host.Device.BareLF},
+		{"tls", e.Host.Device.TLS},
+		{"addHeaders", strconv.FormatBool(e.Host.Device.AddHeaders)},
+		{"senders", senders(r)},
+		{"perHour", strconv.Itoa(r.Volume.PerHour)},
+		{"perDay", strconv.Itoa(r.Volume.PerDay)},
+		{"expires", lastDay(r.Expires)},
+	}
 }
 
 func contact(r *registration.Registration) string {

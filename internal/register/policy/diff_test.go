@@ -144,6 +144,29 @@ func TestPlan(t *testing.T) {
       "to": "it@lsa-physics.umich.edu"
     }
   ],
+  "senders": [
+    {
+      "ip": "141.211.1.9",
+      "registration": "registrations/its/barred.cue",
+      "department": "its",
+      "senders": [
+        "any"
+      ],
+      "before": []
+    },
+    {
+      "ip": "141.211.13.22",
+      "registration": "registrations/lsa-physics/mfp.cue",
+      "department": "lsa-physics",
+      "senders": [
+        "any"
+      ],
+      "before": []
+    }
+  ],
+  "warnings": [],
+  "before": 3,
+  "after": 4,
   "digest": "` + plan.Digest + `"
 }`
 	if string(got) != want {
@@ -157,6 +180,15 @@ func TestPlan(t *testing.T) {
 	again2 := NewPlan(base, func() *Snapshot { s := *head; s.commit = "ddd"; return &s }())
 	if again.Digest != plan.Digest || again2.Digest != plan.Digest || again2.Head != "ddd" || other.Digest == plan.Digest {
 		t.Error("the digest must follow the effect, not the commits")
+	}
+	terms := NewPlan(base, snapshot(t, "bbb", with(request(mfpPath, "141.211.13.21", "141.211.13.22"), func(r *registration.Registration) { r.Volume.PerHour = 50 }),
+		request("registrations/its/barred.cue", "141.211.1.9"), with(request("registrations/its/hand.cue", "141.211.1.2"), func(r *registration.Registration) { r.Contact.Email = "other@umich.edu" }),
+		with(request("registrations/its/other.cue", "141.211.1.77"), func(r *registration.Registration) { r.Volume.PerDay = 999 })))
+	terms2 := NewPlan(base, snapshot(t, "bbb", with(request(mfpPath, "141.211.13.21", "141.211.13.22"), func(r *registration.Registration) { r.Volume.PerHour = 50 }),
+		request("registrations/its/barred.cue", "141.211.1.9"), with(request("registrations/its/hand.cue", "141.211.1.2"), func(r *registration.Registration) { r.Contact.Email = "other@umich.edu" }),
+		with(request("registrations/its/other.cue", "141.211.1.77"), func(r *registration.Registration) { r.Volume.PerDay = 998 })))
+	if terms.Digest == terms2.Digest {
+		t.Error("the digest must follow the terms of what is added")
 	}
 	if empty := NewPlan(base, base); !empty.Empty() || plan.Empty() || len(empty.Confirmations) != 0 {
 		t.Error("Empty")

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/netip"
+	"slices"
 )
 
 // A Plan spells out what taking head in place of base does. Its JSON form is
@@ -18,7 +19,11 @@ type Plan struct {
 	Blocked       []PlanEntry        `json:"blocked"`
 	Unblocked     []PlanEntry        `json:"unblocked"`
 	Confirmations []PlanConfirmation `json:"confirmations"`
-	Digest        string             `json:"digest"` // of everything but Base, Head and itself
+	Senders       []PlanSender       `json:"senders"`  // newly allowed
+	Warnings      []PlanWarning      `json:"warnings"` // see Unexplained; NewPlan leaves them to its caller
+	Before        int                `json:"before"`   // registered addresses
+	After         int                `json:"after"`
+	Digest        string             `json:"digest"` // of the effect alone, see NewPlan
 }
 
 // A PlanEntry is one change of one address, or of one blocked prefix.
@@ -41,14 +46,15 @@ type PlanConfirmation struct {
 // NewPlan compares two built snapshots. Addresses that are new, or new to their
 // department, are confirmed, unless a block without an end lies over them.
 //
-// The digest is the SHA-256 of the plan's compact JSON with base, head and
-// digest empty: two plans with the same effect have the same digest, whatever
-// their commits are called, so that what was reviewed can be compared with what
-// is merged.
+// The digest is the SHA-256 of the effect: what is added, with its terms, what
+// is removed, changed, blocked and unblocked, who is told, and which senders are
+// newly allowed. Commits, totals and warnings are no part of it: two plans with
+// the same effect have the same digest, whatever they are compared with, so that
+// what was reviewed can be compared with what is merged.
 func NewPlan(base, head *Snapshot) Plan {
 	p := Plan{
 		Added: []PlanEntry{}, Removed: []PlanEntry{}, Changed: []PlanEntry{},
-		Blocked: []PlanEntry{}, Unblocked: []PlanEntry{}, Confirmations: []PlanConfirmation{},
+		Blocked: []PlanEntry{}, Unblocked: []PlanEntry{}, Confirmations: []PlanConfirmation{}, Warnings: []PlanWarning{},
 	}
 	lists := map[ChangeKind]*[]PlanEntry{
 		Added: &p.Added, Removed: &p.Removed, Changed: &p.Changed, BlockedBy: &p.Blocked, Unblocked: &p.Unblocked,
@@ -60,15 +66,18 @@ func NewPlan(base, head *Snapshot) Plan {
 			What: c.What, Block: c.Block, Affects: c.Affects,
 		})
 	}
-	for ip, e := range head.All() {
+	for ip, e := range head.changedBy(base) {
 		was, ok := base.Find(ip)
 		if ok && was.Registration.Department == e.Registration.Department || head.blockedForGood(ip) {
 			continue
 		}
 		p.Confirmations = append(p.Confirmations, PlanConfirmation{IP: ip.String(), To: e.Registration.Contact.Email})
 	}
-	p.Digest = p.digest()
+	slices.SortFunc(p.Confirmations, func(a, b PlanConfirmation) int { return compareIPs(a.IP, b.IP) })
+	p.Senders = newSenders(base, head)
+	p.Digest = p.digest(head)
 	p.Base, p.Head = base.Commit(), head.Commit()
+	p.Before, p.After = base.Len(), head.Len()
 	return p
 }
 
@@ -77,9 +86,20 @@ func (p Plan) Empty() bool {
 	return len(p.Added)+len(p.Removed)+len(p.Changed)+len(p.Blocked)+len(p.Unblocked) == 0
 }
 
-func (p Plan) digest() string {
-	p.Base, p.Head, p.Digest = "", "", ""
-	text, err := json.Marshal(p)
+func (p Plan) digest(head *Snapshot) string {
+	effect := struct {
+		Added, Removed, Changed, Blocked, Unblocked []PlanEntry
+		Confirmations                               []PlanConfirmation
+		Senders                                     []PlanSender
+		Terms                                       [][]clause // of what is added
+	}{p.Added, p.Removed, p.Changed, p.Blocked, p.Unblocked, p.Confirmations, p.Senders, nil}
+	for _, e := range p.Added {
+		if ip, err := netip.ParseAddr(e.IP); err == nil {
+			entry, _ := head.Find(ip)
+			effect.Terms = append(effect.Terms, clausesOf(entry))
+		}
+	}
+	text, err := json.Marshal(effect)
 	if err != nil {
 		panic("policy: a plan is strings and numbers: " + err.Error()) // cannot happen
 	}

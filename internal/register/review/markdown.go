@@ -16,8 +16,9 @@ import (
 const (
 	maxRows     = 100    // of a table
 	maxProblems = 12_000 // octets of the list of problems
-	maxPlan     = 45_000 // octets up to the end of the plan's tables; each gets a fair share, so that none crowds another out
-	maxComment  = 58_000 // octets, evidence included; package forge adds a line of its own
+	maxWarnings = 5_000  // octets of the list of warnings
+	maxPlan     = 38_000 // octets up to the end of the tables of addresses; each gets a fair share, so that none crowds another out
+	maxComment  = 58_000 // octets, senders, confirmations and evidence included; package forge adds a line of its own
 )
 
 // Markdown is the plan, and what was found of its addresses, for a comment or a
@@ -34,6 +35,13 @@ func (p Plan) markdown(b *bytes.Buffer, w *Witnesses) {
 	if p.Faulty > 0 {
 		fmt.Fprintf(b, "\n> **Not the whole story:** %s with errors left out; `gatepost check` says what is wrong.\n", Count(p.Faulty, "file", "files"))
 	}
+	if n := len(p.Warnings); n > 0 {
+		fmt.Fprintf(b, "\n#### Look twice (%s)\n\nWhat the files of those concerned do not show:\n\n", Thousands(n))
+		shown := rows(b, b.Len()+maxWarnings, p.Warnings, func(w policy.PlanWarning) string {
+			return fmt.Sprintf("- %s (%s)\n", span(w.Message), span(Place(w)))
+		})
+		more(b, n-shown)
+	}
 	sections := slices.DeleteFunc(p.Sections(), func(s Section) bool { return len(s.Entries) == 0 })
 	for i, s := range sections {
 		limit := b.Len() + (maxPlan-b.Len())/(len(sections)-i)
@@ -49,9 +57,16 @@ func (p Plan) markdown(b *bytes.Buffer, w *Witnesses) {
 		})
 		more(b, len(s.Entries)-shown)
 	}
+	if n := len(p.Senders); n > 0 {
+		fmt.Fprintf(b, "\n#### Senders newly allowed (%s)\n\n| address | registration | may send as |\n|---|---|---|\n", Thousands(n))
+		shown := rows(b, maxPlan+6_000, p.Senders, func(s policy.PlanSender) string {
+			return fmt.Sprintf("| %s | %s | %s |\n", code(s.IP), code(s.Registration), code(Senders(s)))
+		})
+		more(b, n-shown)
+	}
 	if n := len(p.Confirmations); n > 0 {
 		fmt.Fprintf(b, "\n#### Confirmations (%s)\n\n| address | to |\n|---|---|\n", Thousands(n))
-		shown := rows(b, maxPlan+6_000, p.Confirmations, func(c policy.PlanConfirmation) string {
+		shown := rows(b, maxPlan+12_000, p.Confirmations, func(c policy.PlanConfirmation) string {
 			return fmt.Sprintf("| %s | %s |\n", code(c.IP), code(c.To))
 		})
 		more(b, n-shown)

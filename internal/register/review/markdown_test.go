@@ -46,24 +46,26 @@ func TestMarkdownCellsCannotBeLeft(t *testing.T) {
 }
 
 func TestMarkdownOfALargePlanFitsAComment(t *testing.T) {
-	r := Plan{Before: 0, After: 100_000}
+	r := Plan{Plan: policy.Plan{After: 100_000}}
 	for range 100_000 {
 		e := policy.PlanEntry{IP: "2607:f018:1111:2222:3333:4444:5555:6666", Registration: "registrations/lsa-physics/printers.cue", Department: "lsa-physics", Contact: "physics-it@umich.edu"}
 		r.Added = append(r.Added, e)
 		r.Removed = append(r.Removed, e)
 		r.Changed = append(r.Changed, e)
 		r.Confirmations = append(r.Confirmations, policy.PlanConfirmation{IP: e.IP, To: e.Contact})
+		r.Senders = append(r.Senders, policy.PlanSender{IP: e.IP, Registration: e.Registration, Senders: []string{"*@physics.lsa.umich.edu"}})
+		r.Warnings = append(r.Warnings, policy.PlanWarning{Message: strings.Repeat("w", 300), File: e.Registration, Line: 7})
 	}
 	for _, b := range []string{r.Markdown(nil), Comment("Errors.", many(200), &r, nil)} {
 		if len(b) > 60_000 {
 			t.Errorf("%d characters, and a comment holds 65,536 with what the forge adds", len(b))
 		}
-		if !strings.Contains(b, "more: `gatepost plan") || !strings.Contains(b, "0 → 100,000 addresses") {
+		if !strings.Contains(b, "more: `gatepost plan") || !strings.Contains(b, "0 → 100,000 addresses") || !strings.Contains(b, "#### Look twice (100,000)") || !strings.Contains(b, "#### Senders newly allowed (100,000)") {
 			t.Errorf("the rest is not counted:\n%s", b[len(b)-500:])
 		}
 	}
-	if b := r.Markdown(nil); !strings.Contains(b, "and 99,900 more") {
-		t.Errorf("a hundred rows, and the rest counted:\n%s", b[len(b)-500:])
+	if b := r.Markdown(nil); !strings.Contains(b, "and 99,9") {
+		t.Errorf("many rows, and the rest counted:\n%s", b[len(b)-500:])
 	}
 	if b := Comment("Errors.", many(200), nil, nil); strings.Count(b, "**error** `bad-ip`") < 20 || !strings.Contains(b, "more: `gatepost check`") {
 		t.Errorf("few problems are shown:\n%s", b)

@@ -2,6 +2,7 @@ package review
 
 import (
 	"fmt"
+	"strings"
 
 	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/registration"
@@ -10,14 +11,20 @@ import (
 // A Plan is what merging does, with what a reader wants to know besides.
 type Plan struct {
 	policy.Plan
-	Before, After int // registered addresses
-	Faulty        int // files with errors, which the plan leaves out
+	Faulty int // files with errors, which the plan leaves out
 }
 
 // Plan spells out what merging the request does.
 func (c *Change) Plan() Plan {
 	was, is := c.Was(), c.Is()
-	return Plan{Plan: policy.NewPlan(was, is), Before: was.Len(), After: is.Len(), Faulty: faultyFiles(c.is.Problems())}
+	p := Plan{Plan: policy.NewPlan(was, is), Faulty: faultyFiles(c.is.Problems())}
+	p.Warnings = p.Unexplained(was, is, c.touched)
+	if c.SiteChanges() {
+		p.Warnings = append(p.Warnings, policy.PlanWarning{
+			Message: "the site's rules change: they count from the merge on, and what they do is not in this plan", File: SitePath,
+		})
+	}
+	return p
 }
 
 // faultyFiles counts the files that are left out for an error.
@@ -43,6 +50,23 @@ func (p Plan) Summary() string {
 // Totals tells the size of the allowlist before and after.
 func (p Plan) Totals() string {
 	return fmt.Sprintf("%s → %s", Thousands(p.Before), Count(p.After, "address", "addresses"))
+}
+
+// Place is where a warning comes from.
+func Place(w policy.PlanWarning) string {
+	if w.Line == 0 {
+		return w.File
+	}
+	return fmt.Sprintf("%s:%d", w.File, w.Line)
+}
+
+// Senders says what an address may newly send as, and what before.
+func Senders(s policy.PlanSender) string {
+	text := strings.Join(s.Senders, ", ")
+	if len(s.Before) > 0 {
+		text += "; before: " + strings.Join(s.Before, ", ")
+	}
+	return text
 }
 
 // A Section is one list of a plan.

@@ -127,6 +127,7 @@ func Parse(ctx context.Context, site []byte, sources []Source, c *Counter) ([]*r
 type Change struct {
 	Before, After []*registration.File
 	base, head    Tree
+	touched       map[string]bool // the paths that the request touches
 	was, is       *policy.Register
 	now           time.Time
 }
@@ -168,9 +169,13 @@ func Read(ctx context.Context, base, head Tree, now time.Time, shelf *Shelf, c *
 		changed[f.Path] = f
 	}
 	shelf.Keep(base.Site, base.Sources, before)
+	touched := make(map[string]bool, len(changed))
+	for path := range changed {
+		touched[path] = true
+	}
 	was := policy.NewRegister(before, policy.Options{Commit: base.Commit, Now: now})
 	is := was.With(changed, policy.Options{Commit: head.Commit, Now: now})
-	return &Change{Before: before, After: after, base: base, head: head, was: was, is: is, now: now}, nil
+	return &Change{Before: before, After: after, base: base, head: head, touched: touched, was: was, is: is, now: now}, nil
 }
 
 // Problems is what is wrong with the request, and what was wrong before it, as
