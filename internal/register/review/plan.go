@@ -63,6 +63,9 @@ func Place(w policy.PlanWarning) string {
 // Senders says what an address may newly send as, and what before.
 func Senders(s policy.PlanSender) string {
 	text := strings.Join(s.Senders, ", ")
+	if text == policy.AnySender {
+		text = "any sender"
+	}
 	if len(s.Before) > 0 {
 		text += "; before: " + strings.Join(s.Before, ", ")
 	}
