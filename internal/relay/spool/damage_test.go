@@ -107,7 +107,7 @@ func TestDamagedBodyFiles(t *testing.T) {
 // TestTornLog cuts the engine's log at every length: what is before the cut
 // is there, the rest is not, and the spool opens.
 func TestTornLog(t *testing.T) {
-	mem := vfs.NewCrashableMem()
+	mem := newDisk()
 	s := open(t, mem)
 	var all []ID
 	for i := range 3 {
@@ -172,7 +172,7 @@ func TestBodyFilesOutliveTheirRecords(t *testing.T) {
 			return err
 		},
 	} {
-		mem := vfs.NewCrashableMem()
+		mem := newDisk()
 		var after *vfs.MemFS // what the disk holds when the file goes
 		s := open(t, errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 			if op.Kind == errorfs.OpRemove && strings.Contains(op.Path, "bodies") {

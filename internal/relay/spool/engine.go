@@ -53,6 +53,19 @@ func (s *Spool) fail(cause error) {
 	}
 }
 
+// A tuning is what the engine is given. It is the same for all relays; tests
+// give less.
+type tuning struct {
+	// Octets of one memtable. Entries live for moments, so a small one holds
+	// most of them for all their life. When four are full that cannot be
+	// written to tables, writers wait.
+	memory uint64
+	// How long the engine may take over one call. A disk that will ever answer
+	// needs far less, and a client waits for its 250 for 10 minutes at most
+	// (RFC 5321 §4.5.3.2.6).
+	patience time.Duration
+}
+
 // openEngine opens pebble as the prototype's measurements recommend: a small
 // memtable and cache, since entries live for moments; the log synced by every
 // commit, in groups.
@@ -62,7 +75,7 @@ func (s *Spool) openEngine(dir string) (*pebble.DB, error) {
 		FS:                          disk,
 		Logger:                      engineLogger{s},
 		FormatMajorVersion:          pebble.FormatValueSeparation,
-		MemTableSize:                8 << 20,
+		MemTableSize:                s.memory,
 		MemTableStopWritesThreshold: 4,
 		CacheSize:                   8 << 20,
 		MaxOpenFiles:                256,

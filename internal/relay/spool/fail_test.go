@@ -40,7 +40,7 @@ func (b *logBuffer) count(s string) int {
 // A faulty is a spool on a disk whose changes can be made to fail.
 type faulty struct {
 	*Spool
-	disk *vfs.MemFS
+	disk disk
 	log  logBuffer
 	know *acknowledged
 	hook atomic.Pointer[func(errorfs.Op) error] // asked before each change of the disk
@@ -48,7 +48,7 @@ type faulty struct {
 
 func newFaulty(t *testing.T) *faulty {
 	t.Helper()
-	f := &faulty{disk: vfs.NewCrashableMem(), know: newAcknowledged()}
+	f := &faulty{disk: newDisk(), know: newAcknowledged()}
 	fs := errorfs.Wrap(f.disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if hook := f.hook.Load(); hook != nil && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 			return (*hook)(op)
@@ -56,7 +56,8 @@ func newFaulty(t *testing.T) *faulty {
 		return nil
 	}))
 	var err error
-	f.Spool, err = Open(Options{Dir: "spool", FS: fs, Logger: slog.New(slog.NewTextHandler(&f.log, nil))})
+	o := Options{Dir: "spool", FS: fs, Logger: slog.New(slog.NewTextHandler(&f.log, nil))}
+	f.Spool, err = openTuned(o, tuning{memory: 512 << 10, patience: 2 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,6 +96,7 @@ func (f *faulty) ends(t *testing.T) {
 	if err := f.know.verify(f.disk.CrashClone(vfs.CrashCloneCfg{})); err != nil {
 		t.Error(err)
 	}
+	empty(f.disk)
 }
 
 // fill stores messages from several writers at once until each has met an

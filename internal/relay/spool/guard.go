@@ -10,11 +10,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// patience is how long the engine may take over one call. A disk that will ever
-// answer needs far less, and a client waits for its 250 for 10 minutes at most
-// (RFC 5321 §4.5.3.2.6).
-const patience = 2 * time.Minute
-
 // await makes one call of the engine, on a goroutine of its own, and returns
 // what the call returns. It does not wait for the call once the spool has
 // failed, be it before or meanwhile, and what takes longer than the spool's

@@ -27,7 +27,7 @@ func TestChangesReachTheDiskSoon(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				mem := vfs.NewCrashableMem()
+				mem := newDisk()
 				s := open(t, mem)
 				e := put(t, s, body(1, 100))
 				if err := change.do(s, e); err != nil {

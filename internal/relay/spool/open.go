@@ -41,7 +41,7 @@ type Spool struct {
 	ids     *idSource
 	buffers sync.Pool // of *[]byte, capacity at most inlineMax
 
-	patience time.Duration // how long the engine may take over one call
+	tuning
 
 	keyed sync.Mutex // held from the test for a key to the end of its batch
 
@@ -64,7 +64,11 @@ type Spool struct {
 // Open opens the spool at o.Dir, making it if there is none, and collects what
 // a crash left behind: temporary files, and bodies that no record names. A
 // body that any record names, damaged ones included, is never removed.
-func Open(o Options) (_ *Spool, err error) {
+func Open(o Options) (*Spool, error) {
+	return openTuned(o, tuning{memory: 8 << 20, patience: 2 * time.Minute})
+}
+
+func openTuned(o Options, t tuning) (_ *Spool, err error) {
 	s := &Spool{
 		fs:      o.FS,
 		dir:     o.Dir,
@@ -72,8 +76,7 @@ func Open(o Options) (_ *Spool, err error) {
 		metrics: newMetrics(o.Registerer),
 		failed:  make(chan struct{}),
 		lag:     newLag(),
-
-		patience: patience,
+		tuning:  t,
 	}
 	if s.fs == nil {
 		s.fs = vfs.Default
