@@ -99,9 +99,9 @@ func name(sources []review.Source, ancestor review.Tree) {
 		if s.Mode != registration.Regular || s.Size != int64(len(s.Data)) || s.Unusable {
 			continue
 		}
-		s.Blob = blobHash(s.Data).String()
+		s.Blob = gitsync.BlobHash(s.Data).String()
 		if was := ancestor.Find(s.Path); was != nil && s.Blob != was.Blob && bytes.Contains(s.Data, []byte("\r\n")) {
-			if lf := blobHash(bytes.ReplaceAll(s.Data, []byte("\r\n"), []byte("\n"))).String(); lf == was.Blob {
+			if lf := gitsync.BlobHash(bytes.ReplaceAll(s.Data, []byte("\r\n"), []byte("\n"))).String(); lf == was.Blob {
 				s.Blob = lf
 			}
 		}

@@ -121,6 +121,7 @@ func checkTree(ctx context.Context, c *checkout, now time.Time, p *progress) (fi
 	if err != nil {
 		return findings{}, explainTree(err)
 	}
+	c.shelf.Keep(head.Site, head.Sources, files)
 	rewritten, err := c.rewritten(ctx, head)
 	if err != nil {
 		return findings{}, err

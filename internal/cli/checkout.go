@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/sha1"
 	"errors"
 	"fmt"
 	"os"
@@ -100,7 +99,7 @@ func (c *checkout) diskUnder(ctx context.Context, base *tree) (*tree, error) {
 	}
 	for i := range t.Sources { // git's names tell what is the same, where git has not looked yet
 		if s := &t.Sources[i]; s.Blob == "" && s.Mode == registration.Regular && !s.Unusable && s.Size == int64(len(s.Data)) {
-			s.Blob = blobHash(s.Data).String()
+			s.Blob = gitsync.BlobHash(s.Data).String()
 		}
 	}
 	return t, nil
@@ -243,12 +242,4 @@ func (c *checkout) headName(ctx context.Context, disk *tree) (string, error) {
 		return head.String() + "+dirty", nil
 	}
 	return head.String(), nil
-}
-
-// blobHash is git's name for a content.
-func blobHash(data []byte) gitsync.Hash {
-	h := sha1.New()
-	fmt.Fprintf(h, "blob %d\x00", len(data))
-	h.Write(data)
-	return gitsync.Hash(h.Sum(nil))
 }

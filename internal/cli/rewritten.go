@@ -41,7 +41,7 @@ func (c *checkout) rewritten(ctx context.Context, disk *tree) ([]registration.Pr
 	for _, s := range disk.Sources {
 		blob, ok := committed[s.Path]
 		if !ok || s.Mode != registration.Regular || s.Size != int64(len(s.Data)) ||
-			blob == blobHash(s.Data) || blob == blobHash(bytes.ReplaceAll(s.Data, []byte("\r\n"), []byte("\n"))) {
+			blob == gitsync.BlobHash(s.Data) || blob == gitsync.BlobHash(bytes.ReplaceAll(s.Data, []byte("\r\n"), []byte("\n"))) {
 			continue
 		}
 		found = append(found, registration.Problem{

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	git "github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	format "github.com/go-git/go-git/v5/plumbing/format/index"
 	"github.com/go-git/go-git/v5/storage/filesystem"
@@ -76,3 +77,6 @@ func (x index) hash(p string, st stat) Hash {
 	}
 	return Hash(e.Hash)
 }
+
+// BlobHash is git's name for a content.
+func BlobHash(data []byte) Hash { return Hash(plumbing.ComputeHash(plumbing.BlobObject, data)) }

@@ -59,6 +59,7 @@ func (r *Reconciler) load(ctx context.Context, commit gitsync.Hash, w *withholdi
 			}
 		}
 	}
+	defer modest(len(c.overlay))()
 	if err := r.prepare(ctx, c); err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,4 +91,22 @@ func (w *workshop) keep(parsed map[string]*source) {
 			w.recent[s.key()] = s
 		}
 	}
+}
+
+// modest holds the garbage of reading very many files down until the function
+// that it returns is called: they leave a quarter of a megabyte each, and with
+// them a heap twice as large as what is kept. It sets the process's soft limit,
+// to no more than there was.
+func modest(files int) (enough func()) {
+	const (
+		veryMany = 10_000
+		each     = 4_600    // bytes: what is kept of a file and as much again
+		besides  = 32 << 20 // bytes: the rest of the process
+	)
+	if files < veryMany {
+		return func() {}
+	}
+	before := debug.SetMemoryLimit(-1) // asks
+	debug.SetMemoryLimit(min(before, int64(files)*each+besides))
+	return func() { debug.SetMemoryLimit(before) }
 }

@@ -189,7 +189,9 @@ func (s *Shelf) Keep(site []byte, sources []Source, files []*registration.File) 
 	var all []shelved
 	for i := range sources {
 		k := keyOf(sources[i])
-		if k.Blob == "" {
+		// A file on disk may say something else than git's name for it means: git
+		// can rewrite what it checks out.
+		if k.Blob == "" || !sources[i].Left && gitsync.BlobHash(sources[i].Data).String() != k.Blob {
 			continue
 		}
 		all = append(all, shelved{k, files[i]})

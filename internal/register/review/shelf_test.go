@@ -33,7 +33,7 @@ accept:  {policies: true, notBulk: true, notWorkstation: true, noMailServer: tru
 		}
 		out[i] = Source{
 			Source: registration.Source{Path: fmt.Sprintf("registrations/its/%04d.cue", i), Size: int64(len(text)), Data: []byte(text)},
-			Blob:   fmt.Sprintf("%040x", i+1),
+			Blob:   gitsync.BlobHash([]byte(text)).String(),
 		}
 	}
 	return out
@@ -78,6 +78,9 @@ func TestShelfGivesBackWhatWasParsed(t *testing.T) {
 		{Path: sources[1].Path, Hash: gitsync.Hash{19: 2}, Odd: "x"},              // seen beside others
 		{Path: sources[1].Path, Hash: gitsync.Hash{19: 2}, Mode: gitsync.Symlink}, // no file
 	} {
+		if e.Hash != (gitsync.Hash{}) && e.Hash[0] == 0 {
+			e.Hash, _ = gitsync.ParseHash(sources[e.Hash[19]-1].Blob)
+		}
 		if _, err := content(e, 1); err != nil {
 			t.Errorf("%+v is left: %v", e, err)
 		}
@@ -121,6 +124,14 @@ func TestShelfOfAnother(t *testing.T) {
 		if knows("this one", nil) {
 			t.Error("a damaged shelf is trusted")
 		}
+	}
+	sources[1].Data = []byte("as git has rewritten it") // is not what its name means
+	OpenShelf(path, "this one").Keep(nil, sources, files)
+	if knows("this one", nil) {
+		t.Error("what git has rewritten was kept")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
 	}
 	OpenShelf(path, "this one").Keep(nil, sources[:worthFiles-1], files) // too few
 	if knows("this one", nil) {
