@@ -46,17 +46,22 @@ func TestHistories(t *testing.T) {
 		playSeed(t, *seed)
 		return
 	}
-	began := time.Now()
-	played := 0
-	for i := 1; i <= *seeds && *lasting == 0; i++ {
-		playSeed(t, uint64(i))
+	if *lasting == 0 {
+		for i := range *seeds {
+			playSeed(t, uint64(i+1))
+		}
+		return
 	}
-	for first := rand.Uint64() >> 16; time.Since(began) < *lasting && !t.Failed(); played++ {
-		playSeed(t, first+uint64(played))
+	const batch = 8 // a batch is over before the next begins
+	began, first, played := time.Now(), rand.Uint64()>>16, 0
+	for ; time.Since(began) < *lasting && !t.Failed(); played += batch {
+		t.Run("batch", func(t *testing.T) {
+			for i := range batch {
+				playSeed(t, first+uint64(played+i))
+			}
+		})
 	}
-	if played > 0 {
-		t.Logf("%d histories of %d steps each", played, *steps)
-	}
+	t.Logf("%d histories of %d steps each", played, *steps)
 }
 
 func playSeed(t *testing.T, seed uint64) {
@@ -65,7 +70,7 @@ func playSeed(t *testing.T, seed uint64) {
 		data := script(seed)
 		log, err := play(t, data)
 		if err == nil {
-			if testing.Verbose() {
+			if testing.Verbose() && *lasting == 0 {
 				t.Log(strings.Join(log, "\n"))
 			}
 			return

@@ -335,7 +335,7 @@ func (m *machine) round() error {
 	err := m.r.Once(m.t.Context())
 	m.say("round → %s %s %v", m.r.State().Accepted[:min(7, len(m.r.State().Accepted))], m.r.State().Condition, err)
 	m.model.see()
-	faulty := errors.Is(err, errDisk) || errors.Is(err, errBoom)
+	faulty := errors.Is(err, errDisk) || errors.Is(err, errBoom) || errors.Is(err, context.DeadlineExceeded) // of a busy machine
 	if err != nil && !faulty {
 		m.model.complain("the round failed: %v", err)
 	}
