@@ -16,6 +16,7 @@ require (
 	github.com/openrdap/rdap v0.10.2 // reads what internet registries say of an address block, jCards included
 	github.com/prometheus/client_golang v1.25.0 // metrics in the format that sites collect
 	github.com/rogpeppe/go-internal v1.16.0 // testscript: the command line is tested as it is typed
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // for tests: what check prints as SARIF is held to the schema of SARIF
 	github.com/spf13/cobra v1.10.2 // commands, help and shell completion
 	github.com/spf13/pflag v1.0.10 // the flags of cobra, for enumerations of our own
 	go.yaml.in/yaml/v3 v3.0.5 // reads workflows, for the test that judges them
