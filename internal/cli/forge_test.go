@@ -41,6 +41,33 @@ func fakeForge(ts *testscript.TestScript, neg bool, args []string) {
 // hubs holds the forge of one script.
 type hubs struct{ hub *forgetest.Hub }
 
+// settings has the script's forge have the settings of a file of JSON.
+func settings(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: settings FILE")
+	}
+	var in struct {
+		Rules, Bypass []map[string]any // Bypass: null is a list that nobody is shown
+		Teams         map[string]int64
+		Settings      forgetest.Settings
+		Refuse        []string // parts of paths that are hidden from this token
+		Broken        []string // … at which the forge fails
+	}
+	strict(ts, args[0], &in)
+	hub := ts.Value(hubKey{}).(*hubs).hub
+	hub.SetRules(in.Rules, in.Bypass)
+	for slug, id := range in.Teams {
+		hub.AddTeam(id, slug)
+	}
+	hub.SetSettings(in.Settings)
+	for _, path := range in.Broken {
+		hub.Fail(forgetest.Failure{Method: "GET", Path: path, Status: 500, Times: -1})
+	}
+	for _, path := range in.Refuse {
+		hub.Fail(forgetest.Failure{Method: "GET", Path: path, Status: 403, Times: -1})
+	}
+}
+
 // requests writes what the forge has been asked for to a file, and the content
 // of the files named after it: requests OUT PATH...
 func requests(ts *testscript.TestScript, neg bool, args []string) {

@@ -23,7 +23,7 @@ import (
 
 func newInit(o Options) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "init DIR",
+		Use:   "init [DIR]",
 		Short: "Start a register of your own, workflows included",
 		Long: "Make a folder with a register of your own: the guide for departments, your networks\n" +
 			"and the first department, an example that lets nobody send, and what GitHub needs to\n" +
@@ -31,12 +31,19 @@ func newInit(o Options) *cobra.Command {
 			"Answers come from flags, and from questions at a terminal. A folder that is not\n" +
 			"empty is left alone, and a failure leaves nothing behind.\n\n" +
 			"With --plain it is for a site without a forge: a branch is a request, and a merge\n" +
-			"approves it.",
+			"approves it.\n\n" +
+			"With --check-forge it makes nothing: it reads the settings of the repository at\n" +
+			"GitHub and names what a register needs and is not switched on, a line each, and\n" +
+			"where. What the token may not see is 'unknown'. The exit code is 1 if anything is\n" +
+			"missing or unknown. The token is that of GITHUB_TOKEN or of --token-file, or an\n" +
+			"App's; an administrator's sees all.",
 		Example: "  gatepost init mail-register\n" +
 			"  gatepost init mail-register --repo umich/mail-register --postmasters postmasters --network-team network \\\n" +
 			"    --campus 141.211.0.0/16,2607:f018::/32 --department lsa-physics --department-name 'Physics, College of LSA' \\\n" +
 			"    --holds 141.211.13.0/24 --speaker octocat:583231 --mail-domain umich.edu --gatepost v1.2.3\n" +
-			"  gatepost init mail-register --plain",
+			"  gatepost init mail-register --plain\n" +
+			"  gatepost init --check-forge mail-register\n" +
+			"  GITHUB_TOKEN=$(gh auth token) gatepost init --check-forge --repo umich/mail-register",
 		GroupID: groupRegister,
 	}
 	f := founding{o: o}
@@ -46,16 +53,28 @@ func newInit(o Options) *cobra.Command {
 		flags.Var(q.value, q.flag, q.usage)
 		_ = cmd.RegisterFlagCompletionFunc(q.flag, cobra.NoFileCompletions)
 	}
+	check := forgeCheck{o: o}
+	check.add(cmd)
 	cmd.Args = func(_ *cobra.Command, args []string) error {
-		switch len(args) {
-		case 0:
-			return fail("gatepost init needs the folder to make", "for example: "+commandLine(append(o.Args, "mail-register")...))
-		case 1:
+		switch {
+		case len(args) == 0 && check.on:
+			return nil
+		case len(args) == 0:
+			return fail("gatepost init needs the folder to make", "for example: "+commandLine(append(o.Args, "mail-register")...), "to see what is not switched on at the forge: gatepost init --check-forge")
+		case len(args) == 1:
 			return nil
 		}
 		return fail("gatepost init takes one folder, and got "+quote(args[1])+" as well", "several networks or speakers have commas between them, or the flag comes once for each")
 	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), args[0]) }
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := check.alone(cmd, f.fields()); err != nil {
+			return err
+		}
+		if check.on {
+			return check.run(cmd.Context(), append(args, ".")[0], f.repository.String(), f.branch.String())
+		}
+		return f.run(cmd.Context(), args[0])
+	}
 	cmd.ValidArgsFunction = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
 	return cmd
 }
@@ -242,6 +261,7 @@ func (f *founding) next(dir string) []string {
 		fmt.Sprintf("make the repository %s, with nothing in it, and let the %s %s write to it", there, plural(len(teams), "team", "teams"), strings.Join(teams, ", ")),
 		fmt.Sprintf("bring the register there: git -C %s remote add origin %s.git && git -C %s push -u origin %s", quote(dir), there, quote(dir), f.branch),
 		"switch the rules on: " + filepath.Join(dir, "registrations", "README.md") + "#at-the-forge",
+		"see what is missing: GITHUB_TOKEN=... gatepost init --check-forge " + quote(dir),
 	}
 }
 

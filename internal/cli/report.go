@@ -120,11 +120,16 @@ type forgeFlags struct {
 }
 
 func (f *forgeFlags) addForge(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.repository, "repo", "", "the repository, `OWNER/NAME` (default: $GITHUB_REPOSITORY)")
+	f.addSignIn(cmd)
+}
+
+// addSignIn adds the flags that say where and as whom.
+func (f *forgeFlags) addSignIn(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.repository, "repo", "", "the repository, `OWNER/NAME` (default: $GITHUB_REPOSITORY)")
 	flags.StringVar(&f.api, "api", "", "the `URL` of GitHub's API, or of a GitHub Enterprise server (default: $GITHUB_API_URL, or github.com)")
 	flags.StringVar(&f.tokenFile, "token-file", "", "the `FILE` with the token (default: $GITHUB_TOKEN)")
-	flags.Int64Var(&f.app, "app-id", 0, "report as the App with this `NUMBER`")
+	flags.Int64Var(&f.app, "app-id", 0, "sign in as the App with this `NUMBER`")
 	flags.Int64Var(&f.installation, "installation", 0, "the `NUMBER` of the App's installation")
 	flags.StringVar(&f.keyFile, "key-file", "", "the `FILE` with the App's private key")
 }
@@ -164,7 +169,7 @@ func (f *forgeFlags) open(ctx context.Context) (*forge.GitHub, error) {
 		token = string(data)
 	}
 	if token = strings.TrimSpace(token); token == "" {
-		return nil, fail("no token: who is reporting?", "set GITHUB_TOKEN, or give --token-file, or an App's --app-id, --installation and --key-file")
+		return nil, fail("no token: who is asking?", "set GITHUB_TOKEN, or give --token-file, or an App's --app-id, --installation and --key-file")
 	}
 	o.Token = forge.Static(token)
 	github, err := forge.NewGitHub(o)

@@ -79,6 +79,7 @@ func TestScript(t *testing.T) {
 			"hash":       hash,
 			"needs":      needs,
 			"servejudge": serveJudge,
+			"settings":   settings,
 			"step":       runStep,
 			"places":     places,
 			"reports":    reports,

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/google/go-github/v60/github"
 )
@@ -40,8 +41,9 @@ func (g *GitHub) OwnersErrors(ctx context.Context, ref string) ([]OwnersError, e
 	}
 	out := make([]OwnersError, 0, len(got.Errors))
 	for _, e := range got.Errors {
+		message, _, _ := strings.Cut(e.Message, "\n") // below it GitHub shows the line, with an arrow
 		out = append(out, OwnersError{
-			Path: printable(e.Path, maxPath), Line: e.Line, Column: e.Column, Kind: printable(e.Kind, 100), Message: printable(e.Message, 500),
+			Path: printable(e.Path, maxPath), Line: e.Line, Column: e.Column, Kind: printable(e.Kind, 100), Message: printable(message, 500),
 		})
 	}
 	return out, nil
@@ -59,8 +61,11 @@ type Protection struct {
 	UpToDate      bool // a request must contain the branch's tip before it is merged
 	NoForcePush   bool
 	NoDeletion    bool
+	MergeQueue    bool     // requests are merged by a queue, which tests them together
 	Bypass        []string // who need not keep to it: "OrganizationAdmin", "Team 42"
 	BypassUnknown bool     // this token may not see that
+	InForce       bool     // there is a rule at all
+	MoreUnknown   bool     // there may be classic protection beside it, which this token may not see
 }
 
 // A RequiredCheck must pass. App is the number of the App that must say so; 0
@@ -68,35 +73,6 @@ type Protection struct {
 type RequiredCheck struct {
 	Name string
 	App  int64
-}
-
-// Missing names, in words for a person, what a register needs and p lacks:
-// check is the required check, app the App that writes it (0 if it is not
-// known).
-func (p Protection) Missing(check string, app int64) []string {
-	var missing []string
-	want := func(ok bool, text string) {
-		if !ok {
-			missing = append(missing, text)
-		}
-	}
-	want(p.PullRequest, "changes are not required to come by pull request")
-	want(p.Approvals > 0, "no approving review is required")
-	want(p.CodeOwners, "a review by the code owners is not required")
-	want(p.DismissStale || p.LastPush, "an approval stays when something else is pushed after it: dismiss stale approvals, or require approval of the last push")
-	i := slices.IndexFunc(p.Checks, func(c RequiredCheck) bool { return c.Name == check })
-	want(i >= 0, "the check "+check+" is not required")
-	if i >= 0 {
-		pinned := p.Checks[i].App > 0 && (app == 0 || p.Checks[i].App == app)
-		want(pinned, "the check "+check+" is not pinned to the App that writes it, so anybody who may write could say that it passed")
-	}
-	want(p.NoForcePush, "force pushes are not blocked")
-	want(p.NoDeletion, "deleting the branch is not blocked")
-	for _, who := range p.Bypass {
-		missing = append(missing, who+" may bypass the rules")
-	}
-	want(!p.BypassUnknown, "who may bypass the rules cannot be seen with this token; look at it in the settings")
-	return missing
 }
 
 // Protection reads the rules of a branch.
@@ -141,6 +117,7 @@ func (g *GitHub) rules(ctx context.Context, branch string, p *Protection) ([]int
 		return nil, err
 	}
 	var sets []int64
+	p.InForce = len(all) > 0
 	for _, r := range all {
 		if err := r.add(p); err != nil {
 			return nil, fmt.Errorf("forge: reading the rules of %s: %w: %s", branch, ErrIncomplete, printable(r.Type, 100))
@@ -196,6 +173,8 @@ func (r branchRule) add(p *Protection) error {
 		p.NoForcePush = true
 	case "deletion":
 		p.NoDeletion = true
+	case "merge_queue":
+		p.MergeQueue = true
 	}
 	return nil
 }
@@ -241,7 +220,7 @@ func (g *GitHub) bypasses(ctx context.Context, id int64, p *Protection) error {
 }
 
 // classic adds what classic branch protection says. Only an administrator's
-// token may see it; to others a branch looks as if it had none.
+// token may see it; others may see whether the branch has any protection.
 func (g *GitHub) classic(ctx context.Context, branch string, p *Protection) error {
 	var c *github.Protection
 	err := g.read(ctx, "reading the protection of "+branch, func(ctx context.Context) (resp *github.Response, err error) {
@@ -252,11 +231,17 @@ func (g *GitHub) classic(ctx context.Context, branch string, p *Protection) erro
 		return resp, err
 	})
 	switch {
-	case errors.Is(err, ErrNotFound), errors.Is(err, ErrRefused), err == nil && c == nil:
-		return nil
-	case err != nil:
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrRefused):
+		b, err := ask[struct {
+			Protected *bool `json:"protected"`
+		}](ctx, g, "reading branch "+branch, g.at("/branches/"+url.PathEscape(branch)))
+		seen, err := see(b, err)
+		p.MoreUnknown = seen.Hidden != nil || b.Protected == nil || *b.Protected
+		return err
+	case err != nil || c == nil:
 		return err
 	}
+	p.InForce = true
 	if !p.PullRequest && (c.EnforceAdmins == nil || !c.EnforceAdmins.Enabled) {
 		p.Bypass = append(p.Bypass, "every administrator")
 	}

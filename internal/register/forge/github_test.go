@@ -293,45 +293,6 @@ func TestReportingNeedsAnAppAndSaysSo(t *testing.T) {
 	})
 }
 
-// TestMissing: what a site has not switched on is named.
-func TestMissing(t *testing.T) {
-	t.Parallel()
-	inBubble(t, func(t *testing.T, hub *forgetest.Hub, g *forge.GitHub) {
-		missing := func() []string {
-			t.Helper()
-			p, err := g.Protection(t.Context(), "main")
-			if err != nil {
-				t.Fatal(err)
-			}
-			return p.Missing("gatepost", 7)
-		}
-		if got := missing(); len(got) != 7 {
-			t.Errorf("without rules: %q", got)
-		}
-		hub.SetRules(rulesInForce(), []map[string]any{})
-		if got := missing(); len(got) != 0 {
-			t.Errorf("with all: %q", got)
-		}
-		hub.SetRules(rulesInForce(), nil)
-		if got := missing(); len(got) != 1 || !strings.Contains(got[0], "cannot be seen") {
-			t.Errorf("bypass unseen: %q", got)
-		}
-		rules := rulesInForce()
-		rules[3]["parameters"].(map[string]any)["required_status_checks"] = []map[string]any{{"context": "gatepost"}}
-		hub.SetRules(append(rules, map[string]any{"type": "a_rule_of_tomorrow", "parameters": map[string]any{"x": 1}, "ruleset_id": 9}),
-			[]map[string]any{{"actor_id": nil, "actor_type": "OrganizationAdmin", "bypass_mode": "always"}})
-		if got := missing(); len(got) != 2 || !strings.Contains(got[0], "not pinned") || got[1] != "OrganizationAdmin may bypass the rules" {
-			t.Errorf("not pinned, with a bypass: %q", got)
-		}
-		hub.SetRules(nil, nil)
-		hub.Fail(forgetest.Failure{Method: "GET", Path: "/protection", Status: 200, Times: 1, Body: `{"required_pull_request_reviews": {"required_approving_review_count": 1, "require_code_owner_reviews": true, "dismiss_stale_reviews": true},
-			"required_status_checks": {"strict": true, "checks": [{"context": "gatepost", "app_id": 7}]}, "enforce_admins": {"enabled": false}, "allow_force_pushes": {"enabled": false}, "allow_deletions": {"enabled": false}}`})
-		if got := missing(); !slices.Equal(got, []string{"every administrator may bypass the rules"}) {
-			t.Errorf("classic: %q", got)
-		}
-	})
-}
-
 // TestApprovals: the last word of each, on the head, and not the author's.
 func TestApprovals(t *testing.T) {
 	t.Parallel()

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"example.edu/gatepost/internal/register/forge"
+	"example.edu/gatepost/internal/register/forge/forgetest"
 	"example.edu/gatepost/internal/register/registration"
 )
 
@@ -43,6 +44,11 @@ var spoken = []string{
 	"/repos/{owner}/{repo}/statuses/{sha}", "/repos/{owner}/{repo}/check-runs", "/repos/{owner}/{repo}/check-runs/{check_run_id}",
 	"/repos/{owner}/{repo}/codeowners/errors", "/repos/{owner}/{repo}/rules/branches/{branch}",
 	"/repos/{owner}/{repo}/rulesets/{ruleset_id}", "/repos/{owner}/{repo}/branches/{branch}/protection",
+	"/repos/{owner}/{repo}", "/repos/{owner}/{repo}/branches/{branch}", "/repos/{owner}/{repo}/rulesets", "/user/{account_id}",
+	"/repos/{owner}/{repo}/actions/permissions", "/repos/{owner}/{repo}/actions/permissions/workflow",
+	"/repos/{owner}/{repo}/actions/permissions/fork-pr-contributor-approval", "/repos/{owner}/{repo}/actions/permissions/fork-pr-workflows-private-repos",
+	"/repos/{owner}/{repo}/actions/variables", "/repos/{owner}/{repo}/actions/organization-variables",
+	"/orgs/{org}/teams", "/orgs/{org}/teams/{team_slug}/repos/{owner}/{repo}",
 }
 
 // TestAgainstGitHubsDescription plays a whole flow with the stand-in behind
@@ -147,33 +153,23 @@ func TestAgainstGitHubsDescription(t *testing.T) {
 	must("owners", err)
 	_, err = bot.Protection(ctx, "main")
 	must("protection", err)
+	settle(hub)
+	settings, err := person.Settings(ctx, "")
+	must("settings", err)
+	must("speakers", person.Speakers(ctx, settings, campusOf(t, settings)))
+	hub.SetRules(nil, nil)
+	changed := goodSettings()
+	changed.Private, changed.NotAdmin, changed.Rulesets = true, true, []map[string]any{{"id": 9, "name": "main", "target": "branch", "source_type": "Repository", "source": repository, "enforcement": "evaluate"}}
+	hub.SetSettings(changed)
+	hub.Fail(forgetest.Failure{Method: "GET", Path: "/protection", Times: 1, Status: 404})
+	_, err = person.Settings(ctx, "main")
+	must("other settings", err)
 	merged := hub.Merge(r.Number)
 	_, err = bot.ForCommit(ctx, merged)
 	must("for commit", err)
 
 	if lies.tell(t); lies.calls < 30 {
 		t.Errorf("only %d calls went through Prism", lies.calls)
-	}
-}
-
-// rulesInForce is what a site should switch on, in GitHub's words.
-func rulesInForce() []map[string]any {
-	rule := func(kind string, parameters map[string]any) map[string]any {
-		m := map[string]any{"type": kind, "ruleset_id": 9, "ruleset_source_type": "Repository", "ruleset_source": repository}
-		if parameters != nil {
-			m["parameters"] = parameters
-		}
-		return m
-	}
-	return []map[string]any{
-		rule("deletion", nil), rule("non_fast_forward", nil),
-		rule("pull_request", map[string]any{
-			"dismiss_stale_reviews_on_push": true, "require_code_owner_review": true, "require_last_push_approval": false,
-			"required_approving_review_count": 1, "required_review_thread_resolution": false,
-		}),
-		rule("required_status_checks", map[string]any{
-			"strict_required_status_checks_policy": true, "required_status_checks": []map[string]any{{"context": "gatepost", "integration_id": 7}},
-		}),
 	}
 }
 

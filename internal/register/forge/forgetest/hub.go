@@ -50,6 +50,7 @@ type Hub struct {
 	rules     []map[string]any
 	bypass    []map[string]any // nil: not shown
 	owners    []map[string]any
+	settings  Settings
 	failures  []*Failure
 	uncounted int // commits that comparisons do not list
 	calls     []string
@@ -238,6 +239,7 @@ func (h *Hub) routes() {
 	h.compareRoutes()
 	h.reportRoutes()
 	h.accountRoutes()
+	h.settingsRoutes()
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fail(w, http.StatusNotFound, "Not Found") })
 }
 

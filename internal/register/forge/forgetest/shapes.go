@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -211,9 +212,16 @@ func (h *Hub) teamShape(t team) map[string]any {
 	}
 	links(org, "https://api.github.com/orgs/"+h.owner, "url repos_url events_url hooks_url issues_url members_url public_members_url avatar_url html_url")
 	m := map[string]any{
-		"id": t.id, "node_id": "T", "name": t.slug, "slug": t.slug, "description": nil, "permission": "pull", "privacy": "closed", "parent": nil,
+		"id": t.id, "node_id": "T", "name": t.slug, "slug": t.slug, "description": nil, "permission": "pull", "privacy": h.privacy(t.slug), "parent": nil,
 		"members_count": len(t.members), "repos_count": 1, "created_at": "2020-01-01T00:00:00Z", "updated_at": "2020-01-01T00:00:00Z", "organization": org,
 		"type": "organization",
 	}
 	return links(m, "https://api.github.com/teams/"+t.slug, "url html_url members_url repositories_url")
+}
+
+func (h *Hub) privacy(slug string) string {
+	if slices.Contains(h.settings.Secret, slug) {
+		return "secret"
+	}
+	return "closed"
 }
