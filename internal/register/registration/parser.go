@@ -16,7 +16,8 @@ type Parser struct {
 }
 
 // NewParser compiles the schema. site is the text of schema/site.cue at the
-// base commit, nil when there is none; it narrows the built-in definitions
+// base commit, nil when there is none; it is evaluated, which nothing bounds, so
+// that of a request must never come here; it narrows the built-in definitions
 // #Registration, #Network, #Department and #Block and can loosen none: a file
 // must satisfy the built-in definition by itself first. An error names the
 // place in the site's file.

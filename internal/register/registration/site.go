@@ -26,6 +26,12 @@ const siteName = "schema/site.cue"
 // its definitions are compiled as open structs, so that a few fields narrow the
 // built-in definition and the rest stays as it is.
 //
+// Nothing but its size bounds what that takes: a file of three lines can keep
+// CUE's evaluator busy for ever, and it cannot be stopped. So the text must be
+// of the base commit, never of a request's: whoever can merge it is trusted not
+// to. It can read no file and run nothing: there is no loader, and imports other
+// than CUE's own packages of functions are not found.
+//
 // What could have no effect is refused: it would look like a rule and be none.
 func compileSite(ctx *cue.Context, builtin cue.Value, text []byte, names []string) (map[string]cue.Value, error) {
 	if len(text) > maxSite {

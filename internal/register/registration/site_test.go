@@ -1,6 +1,7 @@
 package registration
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -85,6 +86,40 @@ func TestSiteCannotLoosen(t *testing.T) {
 		{"an open inner struct", `#Registration: contact: {...}`, change(`{name: "Physics IT"`, `{phone: "1", name: "Physics IT"`)},
 		{"a pattern of fields", `#Registration: [string]: _`, good + "extra: 1\n"},
 		{"a condition made false", `#Registration: accept: policies: false`, change("policies: true", "policies: false")},
+		{"a lower bound", `#Registration: volume: perHour: >=0`, change("perHour: 200", "perHour: 0")},
+		{"a longer list", "import \"list\"\n#Registration: hosts: list.MaxItems(1000)", strings.Replace(good, "hosts: [", "hosts: ["+strings.Repeat(`{ip: "141.211.13.99", name: "a.b", kind: "printer"}, `, 70), 1)},
+		{"a shorter text", "import \"strings\"\n#Registration: purpose: strings.MinRunes(0)", change(`"Scan-to-email from two multifunction printers."`, `"x"`)},
+		{"a wider pattern", `#Registration: contact: email: =~""`, change("physics-it@umich.edu", "physics-it")},
+		{"a new field", `#Registration: extra?: int`, good + "extra: 1\n"},
+		{"a new required field", `#Registration: extra!: int`, good + "extra: 1\n"},
+		{"a new inner field", `#Registration: hosts: [...{extra?: int, ...}]`, change(`kind: "printer"}`, `kind: "printer", extra: 1}`)},
+		{"a required field made optional", `#Registration: expires?: string`, drop("expires: \"2027-11-30\"\n")},
+		{"a required field that cannot be", `#Registration: expires?: _|_`, drop("expires: \"2027-11-30\"\n")},
+		{"a required field with a default", `#Registration: expires: *"2027-11-30" | string`, drop("expires: \"2027-11-30\"\n")},
+		{"an inner field with a default", `#Registration: hosts: [...{kind: *"printer" | string}]`, change(`, kind: "printer"}`, "}")},
+		{"another default of a device", `#Registration: hosts: [...{device: tls: *"none" | string}]`, change(`tls: "legacy"`, `tls: "none"`)},
+		{"a choice wider than ours", `#Registration: hosts: [...{kind: "printer" | "copier"}]`, change(`kind: "printer"}`, `kind: "copier"}`)},
+		{"a disjunction with top", `#Registration: volume: perDay: int | string`, change("perDay: 1000}", `perDay: "1000"}`)},
+		{"a disjunction of the whole", `#Registration: {volume: perDay: <=10} | _`, change("perDay: 1000}", "perDay: 99999999}")},
+		{"top in its place", `#Registration: _`, good + "extra: 1\n"},
+		{"bottom in its place", `#Registration: _|_`, good},
+		{"another definition of a date", `#Date: string`, change("2027-11-30", "some day")},
+		{"another definition of a host", `#Host: {...}`, change(`kind: "printer"}`, `kind: "copier"}`)},
+		{"another definition of a text", "#Line: _\n#Registration: contact: name: #Line", change(`"Physics IT"`, `""`)},
+		{"the same definition twice", "#Registration: volume: perDay: <=99999999\n#Registration: {...}", change("perDay: 1000}", "perDay: 99999999}")},
+		{"the compiled name", `"open·Registration": {...}`, good + "extra: 1\n"},
+		{"a hidden helper that is ours", "_x: #Registration\n#Registration: {...}", good + "extra: 1\n"},
+		{"a hidden field inside", `#Registration: {_x: 1, ...}`, good + "extra: 1\n"},
+		{"an inner definition", `#Registration: {#x: 1, ...}`, good + "extra: 1\n"},
+		{"an alias", `R=#Registration: {...}`, good + "extra: 1\n"},
+		{"a let clause", "let r = {...}\n#Registration: r", good + "extra: 1\n"},
+		{"a comprehension", `#Registration: {if true {...}}`, good + "extra: 1\n"},
+		{"a dynamic field", `#Registration: {("extra"): int}`, good + "extra: 1\n"},
+		{"a package of ours", "package schema\n#Registration: volume: perDay: int", change("perDay: 1000}", "perDay: 99999999}")},
+		{"a file embedded", "@extern(embed)\npackage schema\n_x: _ @embed(file=/etc/hostname,type=text)\n#Registration: purpose: _x", change(`"Scan-to-email from two multifunction printers."`, `"x"`)},
+		{"a program run", "import \"tool/exec\"\n_x: exec.Run & {cmd: \"touch /tmp/gatepost-was-here\"}\n#Registration: {...}", good + "extra: 1\n"},
+		{"a module", "import \"example.com/x@v1\"\n#Registration: x.y", good + "extra: 1\n"},
+		{"an experiment", "@experiment(explicitopen)\n#Registration: {...}", good + "extra: 1\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p, err := NewParser([]byte(test.site))
@@ -97,6 +132,55 @@ func TestSiteCannotLoosen(t *testing.T) {
 				t.Errorf("accepted: %+v", f.Registration)
 			}
 		})
+	}
+}
+
+// The same of the other definitions that a site can narrow.
+func TestSiteCannotLoosenTheOthers(t *testing.T) {
+	const (
+		networks    = "registrations/campus/networks.cue"
+		departments = "registrations/campus/departments.cue"
+		blocks      = "registrations/blocks/x.cue"
+	)
+	for _, test := range []struct{ name, site, path, file string }{
+		{"a use", `#Network: use: "static" | "open"`, networks, `networks: "141.211.0.0/16": {department: "its", use: "open"}`},
+		{"a network without a holder", `#Network: department: *"its" | string`, networks, `networks: "141.211.0.0/16": {use: "static"}`},
+		{"a field of a network", `#Network: {vlan?: int, ...}`, networks, `networks: "141.211.0.0/16": {department: "its", use: "static", vlan: 1}`},
+		{"the campus", `#Campus: {...}`, networks, `campus: ["141.211.0.0/16"], extra: 1`},
+		{"a department that nobody speaks for", `#Department: speakers: [...] | *[{github: "eve", id: 1}]`, departments, `departments: its: {name: "ITS", contactDomains: ["umich.edu"]}`},
+		{"an account without a number", `#Department: speakers: [...{github: string, id?: int}]`, departments, `departments: its: {name: "ITS", speakers: [{github: "eve"}], contactDomains: ["umich.edu"]}`},
+		{"any mail domain", `#Department: contactDomains: [...string]`, departments, `departments: its: {name: "ITS", speakers: [{github: "eve", id: 1}], contactDomains: []}`},
+		{"a block without a reason", `#Block: block: reason: *"none given" | string`, blocks, `block: {ip: "141.211.13.1", since: "2026-11-23T08:00:00Z"}`},
+		{"a block of nothing", `#Block: {block?: _, ...}`, blocks, `other: 1`},
+		{"a block of all", `#Block: block: prefix: _`, blocks, `block: {prefix: "everything", reason: "spam", since: "2026-11-23T08:00:00Z"}`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p, err := NewParser([]byte(test.site))
+			if err != nil {
+				t.Logf("refused: %v", err)
+				return
+			}
+			if f := p.Parse(source(test.path, test.file+"\n")); f.Campus != nil || f.Block != nil || len(f.Problems) == 0 {
+				t.Errorf("accepted: %+v %+v", f.Campus, f.Block)
+			}
+		})
+	}
+}
+
+// What a site's rules leave alone means what it meant without them, defaults
+// included: they only ever take files away.
+func TestSiteChangesNoMeaning(t *testing.T) {
+	plain := newParser(t, "").Parse(source(goodPath, good))
+	for _, site := range []string{
+		"", `#Registration: volume: perDay: <=5000`, `#Registration: hosts: [...{device: {bareLF: *"fix" | string}}]`, `#Registration: hosts: [...{device: addHeaders: *false | bool}]`,
+		`#Registration: {contact: name: *"Nobody" | string}`, `#Registration: volume: {perHour: int, perDay: <=(perHour*10)}`,
+	} {
+		f := newParser(t, site).Parse(source(goodPath, good))
+		if f.Registration == nil && !strings.Contains(site, "*") { // defaults that clash leave nothing to choose
+			t.Errorf("%s: %v", site, f.Problems)
+		} else if f.Registration != nil && !reflect.DeepEqual(f.Registration, plain.Registration) {
+			t.Errorf("%s:\n got %+v\nwant %+v", site, f.Registration, plain.Registration)
+		}
 	}
 }
 
