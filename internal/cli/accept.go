@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// An acceptance asks the relay to go on with a commit that it has frozen at.
+// An acceptance asks the relay to go on with a commit that it holds back.
 type acceptance struct {
 	Commit string `json:"commit"`
 	Reason string `json:"reason"`
@@ -22,7 +22,7 @@ func newAccept(o Options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "accept COMMIT --reason R",
 		Short:   "Let the relay go on with a commit of the register that it holds back",
-		Long:    "Let the relay go on with a commit of the register that it holds back:\na rewritten history, or a change that removes too much of the allowlist.\nThe reason is logged and shown by gatepost status.",
+		Long:    "Let the relay go on with a commit of the register that it holds back:\na rewritten history, a change that removes too much of the allowlist, or one\nthat nobody vouches for; your word then counts for that commit and no other.\nThe reason is logged and shown by gatepost status.",
 		Example: `  gatepost accept 3f2a9c1 --reason "the renumbering of physics, ticket 4711"`,
 		GroupID: groupRelay,
 	}

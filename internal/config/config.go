@@ -7,8 +7,7 @@
 // addresses, durations, one field against another) is checked here in Go.
 //
 // It never opens a file that a configuration names, so it never holds a secret,
-// and a Relay may be logged whole. A field that is known but not acted upon yet
-// is refused, never ignored.
+// and a Relay may be logged whole.
 package config
 
 import (
@@ -90,9 +89,9 @@ type Webhook struct {
 	SecretFile string // an absolute path
 }
 
-// Verify says who must vouch for a commit.
+// Verify says who must vouch for a commit: Keys, Postmasters, or both.
 type Verify struct {
-	Keys        []string // files
+	Keys        []string // files, absolute paths; empty: signatures do not matter
 	Postmasters string   // the slug of a GitHub team; "": not asked
 }
 

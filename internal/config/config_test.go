@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -160,7 +161,15 @@ func TestRefused(t *testing.T) {
 		"app in clear text":         {strings.Replace(minimal, "https://", "http://", 1) + `register: app: {id: 1, installation: 2, keyFile: "/k"}`, "in clear text"},
 		"webhook without a secret":  {minimal + `register: webhook: listen: ":1"`, "secretFile is missing in register.webhook"},
 		"webhook and status pages":  {minimal + `register: webhook: {listen: "127.0.0.1:9587", secretFile: "/k"}`, "register.webhook.listen: 127.0.0.1:9587 is taken by listen"},
-		"verify":                    {minimal + `register: verify: {}`, "register.verify is not supported yet"},
+		"verify":                    {minimal + `register: verify: {}`, "register.verify says nobody who could vouch"},
+		"verify no keys":            {minimal + `register: verify: keys: []`, "register.verify says nobody who could vouch"},
+		"verify, a relative path":   {minimal + `register: verify: keys: ["pm.asc"]`, `register.verify.keys[0]: "pm.asc" is no absolute path`},
+		"verify, a file twice":      {minimal + `register: verify: keys: ["/a", "/b", "/a"]`, "register.verify.keys[2] stands in the list before"},
+		"verify, many files":        {minimal + `register: verify: keys: [` + manyFiles(33) + `]`, "register.verify.keys names 33 files"},
+		"verify, no token":          {minimal + `register: verify: github: postmasters: "pm"`, "there is no token to ask with"},
+		"verify, no forge":          {strings.Replace(minimal, "https://github.com", "", 1) + `register: {tokenFile: "/t", verify: github: postmasters: "pm"}`, "register.verify.github asks GitHub, and register.repository is not there"},
+		"verify, an organisation":   {minimal + `register: {tokenFile: "/t", verify: github: postmasters: "umich/pm"}`, "is no team's slug"},
+		"verify, no team":           {minimal + `register: {tokenFile: "/t", verify: github: postmasters: ""}`, "register.verify.github.postmasters is empty"},
 		"verify github":             {minimal + `register: verify: github: {}`, "postmasters is missing in register.verify.github"},
 		"no waits":                  {minimal + `queue: retry: []`, "queue.retry has 0 waits"},
 		"negative wait":             {minimal + `queue: retry: ["-5m"]`, `"-5m" is no length of time`},
@@ -191,6 +200,31 @@ func TestRefused(t *testing.T) {
 				t.Errorf("the error tells a secret: %v", err)
 			}
 		})
+	}
+}
+
+// manyFiles is a list of n paths.
+func manyFiles(n int) string {
+	var list []string
+	for i := range n {
+		list = append(list, fmt.Sprintf("\"/key%d\"", i))
+	}
+	return strings.Join(list, ", ")
+}
+
+func TestVerify(t *testing.T) {
+	for text, want := range map[string]Verify{
+		`verify: keys: ["/a", "/b"]`:                                              {Keys: []string{"/a", "/b"}},
+		`{tokenFile: "/t", verify: github: postmasters: "pm"}`:                    {Keys: []string{}, Postmasters: "pm"},
+		`{tokenFile: "/t", verify: {keys: ["/a"], github: {postmasters: "p-m"}}}`: {Keys: []string{"/a"}, Postmasters: "p-m"},
+	} {
+		r, err := CheckRelay("relay.cue", []byte(minimal+"register: "+text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Register.Verify; got == nil || !slices.Equal(got.Keys, want.Keys) || got.Postmasters != want.Postmasters {
+			t.Errorf("%s: %+v", text, got)
+		}
 	}
 }
 

@@ -103,7 +103,6 @@ func (d *document) relay(raw *rawRelay) *Relay {
 		d.warn("listen.submission", "the submission port has no certificate, so it can take no message",
 			"give tls: {certificate: …, key: …}, or turn the port off with listen: submission: []")
 	}
-	d.unsupported()
 	return r
 }
 
@@ -145,7 +144,7 @@ func (d *document) register(raw *rawRelay) Register {
 	}
 	if g.App != nil {
 		d.absolute("register.app.keyFile", g.App.KeyFile)
-		if u, err := url.Parse(g.Repository); g.Repository != "" && (err != nil || u.Host == "" || strings.Count(strings.Trim(u.Path, "/"), "/") != 1) {
+		if g.Repository != "" && !onGitHub(g.Repository) {
 			d.reject("register.app", "register.app reads from GitHub, and register.repository is not there",
 				"write the repository as https://github.com/OWNER/NAME, or with the host of your GitHub Enterprise server; a repository elsewhere needs no app")
 		}
@@ -158,23 +157,9 @@ func (d *document) register(raw *rawRelay) Register {
 	}
 	if v := raw.Register.Verify; v != nil {
 		g.Verify = &Verify{Keys: v.Keys, Postmasters: v.GitHub.Postmasters}
-		for i, key := range v.Keys {
-			d.absolute(fmt.Sprintf("register.verify.keys[%d]", i), key)
-		}
+		d.verify(&g)
 	}
 	return g
-}
-
-// unsupported refuses fields that the daemon does not act on yet: who writes
-// one relies on it. A row goes when its feature comes.
-func (d *document) unsupported() {
-	for _, row := range []struct{ path, instead string }{
-		{"register.verify", "take it out; until then, protect the branch on the forge"},
-	} {
-		if d.has(row.path) {
-			d.reject(row.path, row.path+" is not supported yet", row.instead)
-		}
-	}
 }
 
 func (d *document) listen(l Listen) Listen {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 
 	"example.edu/gatepost/internal/config"
 	"example.edu/gatepost/internal/register/proof"
@@ -57,6 +58,8 @@ func Check(path string, stdout, stderr io.Writer) int {
 			code = 1
 		}
 	}
+	var verify strings.Builder
+	code = max(code, checkVerify(c.Register.Verify, c.Register, &verify, stderr))
 	for _, field := range c.LogValue().Group() {
 		if field.Value.Kind() == slog.KindString {
 			fmt.Fprintf(stdout, "%-28s %q\n", field.Key, field.Value.String())
@@ -64,5 +67,6 @@ func Check(path string, stdout, stderr io.Writer) int {
 		}
 		fmt.Fprintf(stdout, "%-28s %v\n", field.Key, field.Value.Any())
 	}
+	io.WriteString(stdout, verify.String())
 	return code
 }

@@ -270,7 +270,12 @@ func (r *relay) openRegister(ctx context.Context, c *config.Relay, s *steps) (er
 		Standby:    !c.Confirm,
 		Logger:     r.log,
 	})
+	approver, err := r.openVerify(c, r.source)
+	if err != nil {
+		return err
+	}
 	r.register, err = reconcile.New(reconcile.Options{
+		Approver:    approver,
 		Source:      source{r.source, r.conf.app.forget},
 		Dir:         dir,
 		Live:        &r.live,

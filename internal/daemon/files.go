@@ -29,13 +29,14 @@ type settings struct {
 	current atomic.Pointer[config.Relay]
 	told    atomic.Pointer[status.Config] // how the file stood when it was read last
 	app     app
+	reviews app // the same, for questions about reviews
 }
 
 func newSettings(file string, c *config.Relay) *settings {
 	if abs, err := filepath.Abs(file); err == nil {
 		file = abs // status names it to who may be in another folder
 	}
-	s := &settings{file: file}
+	s := &settings{file: file, reviews: app{reviews: true}}
 	s.current.Store(c)
 	s.told.Store(&status.Config{File: file})
 	return s

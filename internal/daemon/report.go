@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/register/approval"
 	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/reconcile"
 	"example.edu/gatepost/internal/relay/queue"
@@ -67,6 +68,13 @@ func (r *relay) registerReport(c *config.Relay) status.Register {
 		Dropped:     s.Dropped,
 		Problems:    s.Problems,
 		Unconfirmed: s.Unannounced,
+
+		WithheldCount: s.WithheldAll,
+	}
+	for _, w := range s.Withheld {
+		out.Withheld = append(out.Withheld, status.Withheld{
+			File: w.Path, Since: w.Since, Commit: w.Commit, Refused: w.Standing == approval.Refused, Why: w.Why, InForce: w.InForce,
+		})
 	}
 	for _, sub := range s.Substituted {
 		out.Substituted = append(out.Substituted, status.Substitution{File: sub.Path, Commit: sub.From})

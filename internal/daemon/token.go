@@ -54,6 +54,8 @@ const appPatience = 5 * time.Second
 // An app signs in as the GitHub App of the configuration, whichever that is by
 // now, with the key that is in its file by now. The zero value is ready.
 type app struct {
+	reviews bool // its tokens read pull requests and teams as well
+
 	mu     sync.Mutex
 	client *forge.App // guarded by mu, as of; nil: none yet
 	of     appID
@@ -63,6 +65,7 @@ type app struct {
 type appID struct {
 	config.App
 	repository, key string
+	reviews         bool
 }
 
 func (a *app) token(ctx context.Context, g config.Register) (string, error) {
@@ -86,7 +89,7 @@ func (a *app) current(g config.Register) (*forge.App, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the App's key: %w", err)
 	}
-	of := appID{*g.App, g.Repository, string(key)}
+	of := appID{*g.App, g.Repository, string(key), a.reviews}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.client == nil || a.of != of {
@@ -105,7 +108,7 @@ func newApp(of appID) (*forge.App, error) {
 		return nil, err
 	}
 	client, err := forge.NewApp(forge.AppOptions{
-		ID: of.ID, Installation: of.Installation, Key: []byte(of.key), Host: host, Reads: repository, Wait: appPatience,
+		ID: of.ID, Installation: of.Installation, Key: []byte(of.key), Host: host, Reads: repository, Reviews: of.reviews, Wait: appPatience,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", of.KeyFile, err)
@@ -167,6 +170,13 @@ func warnings(c *config.Relay) (out []warning) {
 	for _, f := range files {
 		if who := exposed(f.path); who != "" {
 			out = append(out, exposedWarning(f.field, f.path, who))
+		}
+	}
+	if v := c.Register.Verify; v != nil {
+		for _, file := range v.Keys {
+			if who := writable(file); who != "" {
+				out = append(out, warning{fmt.Sprintf("register.verify.keys: %s says who may approve, and %s", file, who), "chmod 0644 " + file})
+			}
 		}
 	}
 	return out

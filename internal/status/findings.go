@@ -103,8 +103,33 @@ func judgeRegister(r *Report, wrong, look func(do, format string, args ...any)) 
 	if n := len(g.Substituted); n > 0 {
 		look("gatepost check, in a checkout of the register", "%s faulty; the last good version stays in force", count(n, "file of the register is", "files of the register are"))
 	}
+	judgeWithheld(r, look)
 	if g.Unconfirmed && r.At.Sub(g.AcceptedAt) >= contactLate {
 		look("journalctl -u gatepostd -n 50", "confirmations are late")
+	}
+}
+
+// judgeWithheld tells of each commit that nobody vouches for, of the first few
+// of them.
+func judgeWithheld(r *Report, look func(do, format string, args ...any)) {
+	files := map[string]int{} // by commit
+	var first []Withheld
+	for _, w := range r.Register.Withheld {
+		if files[w.Commit]++; files[w.Commit] == 1 {
+			first = append(first, w)
+		}
+	}
+	for _, w := range first[:min(shown, len(first))] {
+		command := fmt.Sprintf("gatepost accept %s --reason '…'", w.Commit)
+		do := "take the change back and propose it anew, for a postmaster to approve; or once you have looked at it: " + command
+		if !w.Refused {
+			do = "it is judged again by itself; if it stays so, check the forge and the token; or once you have looked at it: " + command
+		}
+		look(do, "%s not been taken over since %s: nobody vouches for commit %s: %s",
+			count(files[w.Commit], "file has", "files have"), stamp(w.Since), short(w.Commit), w.Why)
+	}
+	if more := len(first) - shown; more > 0 {
+		look("gatepost status --format json", "nobody vouches for %s either", count(more, "more commit", "more commits"))
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"example.edu/gatepost/internal/register/registration"
 )
 
-// maxProblems bounds the problems in a Report; Register.ProblemCount has them
-// all.
+// maxProblems bounds the problems, and the withheld files, in a Report;
+// Register.ProblemCount and WithheldCount have them all.
 const maxProblems = 200
 
 // MaxProofs bounds the proofs in a Report.
@@ -85,6 +85,9 @@ type Register struct {
 	Problems     []registration.Problem `json:"problems"`     // at most 200
 	ProblemCount int                    `json:"problemCount"` // all of them; filled in by Server if it is 0
 
+	Withheld      []Withheld `json:"withheld"`      // at most 200
+	WithheldCount int        `json:"withheldCount"` // all of them; filled in by Server if it is 0
+
 	Unconfirmed bool `json:"unconfirmed"` // confirmations of the commit in force are still to be handed over
 }
 
@@ -92,6 +95,17 @@ type Register struct {
 type Substitution struct {
 	File   string `json:"file"`
 	Commit string `json:"commit"` // that the version in force is from; "" if there is none
+}
+
+// A Withheld is a file whose newest version is not in force, since nobody
+// vouches for a commit that changed it.
+type Withheld struct {
+	File    string    `json:"file"`
+	Since   time.Time `json:"since"`
+	Commit  string    `json:"commit"`            // that has to be vouched for
+	Refused bool      `json:"refused"`           // it was judged; else it could not be yet, and is judged again
+	Why     string    `json:"why"`               // nobody vouches for it
+	InForce string    `json:"inForce,omitempty"` // a commit that has the version in force; "" if nothing is
 }
 
 // A Queue is what the relay owes.
@@ -223,6 +237,8 @@ func read(o Options, now time.Time) Report {
 	}
 	g.ProblemCount = max(g.ProblemCount, len(g.Problems))
 	g.Problems = g.Problems[:min(len(g.Problems), maxProblems)]
+	g.WithheldCount = max(g.WithheldCount, len(g.Withheld))
+	g.Withheld = g.Withheld[:min(len(g.Withheld), maxProblems)]
 	if !r.Queue.Oldest.IsZero() {
 		r.Queue.OldestAgeSeconds = seconds(now.Sub(r.Queue.Oldest))
 	}
@@ -239,6 +255,7 @@ func read(o Options, now time.Time) Report {
 	// A list is a list for whoever reads the JSON, an empty one too.
 	g.Substituted = append([]Substitution{}, g.Substituted...)
 	g.Problems = append([]registration.Problem{}, g.Problems...)
+	g.Withheld = append([]Withheld{}, g.Withheld...)
 	r.Drift = append([]Drift{}, r.Drift...)
 	r.Queue.Destinations = append([]Destination{}, r.Queue.Destinations...)
 	r.Findings = append([]Finding{}, r.Findings...)

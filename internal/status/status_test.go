@@ -118,6 +118,17 @@ func scenarios() map[string]status.Options {
 		g.Substituted = []status.Substitution{{File: "registrations/\x1b[31m.cue", Commit: "x"}}
 		g.Commit = "short"
 	})
+	withheld := register(well(), func(g *status.Register) {
+		evil, late := strings.Repeat("d", 40), strings.Repeat("c", 40)
+		for i, file := range []string{"networks", "mfp1", "mfp2", "mfp3"} {
+			w := status.Withheld{File: "registrations/lsa-physics/" + file + ".cue", Since: now.Add(-time.Hour), Commit: evil, Refused: true,
+				Why: "pull request 12: nobody approves of its head 0123456789ab with their last word", InForce: commit}
+			if i == 3 {
+				w = status.Withheld{File: w.File, Since: now, Commit: late, Why: "the forge cannot be reached"}
+			}
+			g.Withheld = append(g.Withheld, w)
+		}
+	})
 	putOff := well()
 	putOff.Sources.Webhook = func() *status.Webhook { // long over
 		return &status.Webhook{RefusedAt: now.Add(-25 * time.Hour), Refused: 1}
@@ -130,7 +141,7 @@ func scenarios() map[string]status.Options {
 	refused.Sources.Webhook = func() *status.Webhook {
 		return &status.Webhook{RefusedAt: now.Add(-3 * time.Minute), Refused: 7, Error: "webhook: the secret is empty"}
 	}
-	return map[string]status.Options{"refused": refused, "put-off": putOff, "well": well(), "first": first, "held": held, "worst": worst, "hostile": hostile, "bare": {Now: func() time.Time { return now }}}
+	return map[string]status.Options{"withheld": withheld, "refused": refused, "put-off": putOff, "well": well(), "first": first, "held": held, "worst": worst, "hostile": hostile, "bare": {Now: func() time.Time { return now }}}
 }
 
 // TestText holds the operator's screen in every kind of weather.

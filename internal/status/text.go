@@ -99,6 +99,17 @@ func (r Report) registerText(line func(string)) {
 		}
 		line(fmt.Sprintf("%-9s %s%s", "", visible(s.File), from))
 	}
+	for i, w := range g.Withheld {
+		if i == shown {
+			line(fmt.Sprintf("%-9s and %s", "", count(g.WithheldCount-shown, "more withheld", "more withheld")))
+			break
+		}
+		in := ", of which nothing is in force"
+		if w.InForce != "" {
+			in = " as of " + short(w.InForce)
+		}
+		line(fmt.Sprintf("%-9s withheld: %s%s", "", visible(w.File), in))
+	}
 	for _, problem := range g.Problems[:min(shown, len(g.Problems))] {
 		line(fmt.Sprintf("%-9s %s", "", visible(problem.String())))
 	}

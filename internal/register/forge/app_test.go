@@ -95,6 +95,14 @@ func TestATokenReadsOneRepository(t *testing.T) {
 	if may := hub.May(first); err != nil || !maps.Equal(may, map[string]string{"contents": "read"}) {
 		t.Errorf("the token may %v, %v", may, err)
 	}
+	reviews, err := forge.NewApp(forge.AppOptions{ID: 7, Installation: 77, Key: text, Host: server.URL, Reads: repository, Reviews: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := reviews.Token(t.Context())
+	if may := hub.May(token); err != nil || !maps.Equal(may, map[string]string{"contents": "read", "pull_requests": "read", "members": "read"}) {
+		t.Errorf("the token for reviews may %v, %v", may, err)
+	}
 	hub.EndTokens()
 	if again, err := app.Token(t.Context()); err != nil || again != first {
 		t.Errorf("%q, %v", again, err)

@@ -29,6 +29,9 @@ type AppOptions struct {
 	// Reads, if set, is the one repository, owner/name, whose contents a token
 	// may read; then it may do nothing else, whatever the App may do.
 	Reads string
+	// Reviews, with Reads, lets it read the pull requests of the repository and
+	// who is in the teams of the organisation as well.
+	Reviews bool
 
 	Host      string            // as in GitHubOptions
 	Transport http.RoundTripper // as in GitHubOptions
@@ -79,6 +82,9 @@ func NewApp(o AppOptions) (*App, error) {
 		a.scope = &github.InstallationTokenOptions{
 			Repositories: []string{name},
 			Permissions:  &github.InstallationPermissions{Contents: github.String("read")},
+		}
+		if o.Reviews {
+			a.scope.Permissions.PullRequests, a.scope.Permissions.Members = github.String("read"), github.String("read")
 		}
 	}
 	return a, nil

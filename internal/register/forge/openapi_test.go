@@ -85,7 +85,7 @@ func TestAgainstGitHubsDescription(t *testing.T) {
 	}
 	reader, err := forge.NewApp(forge.AppOptions{ID: 7, Installation: 77, Key: pem.EncodeToMemory(&pem.Block{
 		Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key),
-	}), Host: server.URL, Transport: lies, Reads: repository})
+	}), Host: server.URL, Transport: lies, Reads: repository, Reviews: true})
 	must("an App that reads", err)
 	_, err = reader.Token(ctx)
 	must("a token to read with", err)

@@ -189,7 +189,11 @@ func (h *Hub) commits(p *pull) []string {
 func (h *Hub) pullRoutes() {
 	h.handle("GET /pulls", h.listPulls)
 	h.handle("POST /pulls", h.createPull)
-	h.handle("GET /commits/{sha}/pulls", func(w http.ResponseWriter, r *http.Request, _ session) {
+	h.handle("GET /commits/{sha}/pulls", func(w http.ResponseWriter, r *http.Request, s session) {
+		if !s.seesPulls() {
+			fail(w, http.StatusForbidden, "Resource not accessible by integration")
+			return
+		}
 		var found []*pull
 		for _, p := range h.pulls {
 			// GitHub does not promise to know the heads of forks here.
@@ -213,8 +217,15 @@ func (h *Hub) pullRoutes() {
 	})
 }
 
+// seesPulls reports whether the caller may look into pull requests.
+func (s session) seesPulls() bool { return s.app == 0 || s.may["pull_requests"] != "" }
+
 func (h *Hub) onePull(pattern string, f func(http.ResponseWriter, *http.Request, *pull)) {
-	h.handle(pattern, func(w http.ResponseWriter, r *http.Request, _ session) {
+	h.handle(pattern, func(w http.ResponseWriter, r *http.Request, s session) {
+		if !s.seesPulls() {
+			fail(w, http.StatusForbidden, "Resource not accessible by integration")
+			return
+		}
 		n := number(r.PathValue("number"))
 		if n < 1 || n > len(h.pulls) {
 			fail(w, http.StatusNotFound, "Not Found")

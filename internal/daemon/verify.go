@@ -1,0 +1,149 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/register/approval"
+	"example.edu/gatepost/internal/register/forge"
+	"example.edu/gatepost/internal/register/gitsync"
+	"example.edu/gatepost/internal/register/reconcile"
+)
+
+// reviewPatience is how long one question to the forge waits for its limits. A
+// commit that could not be judged is judged again by a later round.
+const reviewPatience = 5 * time.Second
+
+// openVerify makes what judges the commits of the branch; nil if nothing does.
+func (r *relay) openVerify(c *config.Relay, git *gitsync.Mirror) (reconcile.Approver, error) {
+	v := c.Register.Verify
+	if v == nil {
+		return nil, nil
+	}
+	keys, err := openKeys(v)
+	if err != nil {
+		return nil, err
+	}
+	if keys != nil {
+		if _, problems := keys.Problems(); len(problems) > 0 { // not one that stops a relay: what was approved goes on
+			r.log.Warn("the configuration has a problem", "event", "config.warning", "problem", strings.Join(problems, "; "), "hint", keysHint)
+		}
+	}
+	var reviews *approval.Reviews
+	if v.Postmasters != "" {
+		if reviews, err = r.openReviews(c, git); err != nil {
+			return nil, err
+		}
+	}
+	return approval.NewJudge(git, keys, reviews)
+}
+
+const keysHint = "mend the files that register.verify.keys names; they are read again when they change"
+
+// openKeys names the files of keys; nil if signatures do not matter.
+func openKeys(v *config.Verify) (*approval.Keyring, error) {
+	if len(v.Keys) == 0 {
+		return nil, nil
+	}
+	return approval.NewKeyring(v.Keys, v.Postmasters == "")
+}
+
+func (r *relay) openReviews(c *config.Relay, git *gitsync.Mirror) (*approval.Reviews, error) {
+	host, repository, err := forge.ParseURL(c.Register.Repository)
+	if err != nil {
+		return nil, err
+	}
+	client, err := forge.NewGitHub(forge.GitHubOptions{Repository: repository, Host: host, Token: r.conf.reviewToken, Wait: reviewPatience})
+	if err != nil {
+		return nil, err
+	}
+	return approval.NewReviews(approval.ReviewOptions{
+		Repository: c.Register.Repository,
+		Branch:     c.Register.Branch,
+		Team:       c.Register.Verify.Postmasters,
+		Requests:   requests{client, r.conf.reviews.forget},
+		Approvers:  client,
+		Contents:   git,
+		Files:      git,
+	})
+}
+
+// reviewToken is the token for one question about reviews. An App has one for
+// these by itself, so that a permission that it lacks for them does not stop the
+// register from being fetched.
+func (s *settings) reviewToken(ctx context.Context) (string, error) {
+	g := s.current.Load().Register
+	if g.App != nil {
+		return s.reviews.token(ctx, g)
+	}
+	return readToken(g.TokenFile)
+}
+
+// requests begins each judgement. A token that the forge ended before its time
+// is replaced at once.
+type requests struct {
+	*forge.GitHub
+	forget func(context.Context) bool
+}
+
+var _ approval.Requests = requests{}
+
+func (r requests) ForCommit(ctx context.Context, commit string) ([]forge.Request, error) {
+	list, err := r.GitHub.ForCommit(ctx, commit)
+	if errors.Is(err, forge.ErrRefused) && r.forget(ctx) {
+		return r.GitHub.ForCommit(ctx, commit)
+	}
+	return list, err
+}
+
+// checkVerify tells on stdout what a new commit takes to count, and on stderr
+// what is wrong with the files of keys. It returns the exit code.
+func checkVerify(v *config.Verify, g config.Register, stdout, stderr io.Writer) (code int) {
+	if v == nil {
+		return 0
+	}
+	var rules []string
+	keys, err := openKeys(v)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	if keys != nil {
+		usable, problems := keys.Problems()
+		for _, p := range problems {
+			fmt.Fprintf(stderr, "register.verify.keys: %s (warning)\n  hint: %s\n", p, keysHint)
+		}
+		if usable == 0 {
+			fmt.Fprintf(stderr, "register.verify.keys: there is no key that a commit could be signed with\n  hint: the relay would start, and nothing new would come into force\n")
+			code = 1
+		}
+		rules = append(rules, "it is signed with "+map[bool]string{true: "the one key listed", false: fmt.Sprintf("one of %d keys", usable)}[usable == 1])
+	}
+	if v.Postmasters != "" {
+		rules = append(rules, fmt.Sprintf("it is what a pull request into %s was merged as, approved by somebody of team %s who wrote none of it", g.Branch, v.Postmasters))
+	}
+	fmt.Fprintf(stdout, "%-28s %s\n", "a new commit counts if", strings.Join(rules, "; and "))
+	return code
+}
+
+// writable says who else may write a file that the relay believes; "" if nobody
+// may, or there is none.
+func writable(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	switch mode := info.Mode().Perm(); {
+	case mode&0o002 != 0:
+		return "everybody on this machine may write it"
+	case mode&0o020 != 0:
+		return "its group may write it"
+	}
+	return ""
+}
