@@ -314,7 +314,7 @@ func (r *Reconciler) substitute(ctx context.Context, c *candidate) error {
 			told[name] = problems
 			mine, changed := c.overlay[name]
 			old := r.files.find(name)
-			if !changed || mine == nil || old == nil || r.bad[name] || mine.same(old) {
+			if !changed || mine == nil || old == nil || mine.same(old) || r.bad[name] && !r.standsIn(mine) {
 				continue // Build leaves out what is wrong
 			}
 			if !r.sameSite(c) {
@@ -328,6 +328,13 @@ func (r *Reconciler) substitute(ctx context.Context, c *candidate) error {
 			c.substituted = append(c.substituted, Substitution{Path: name, From: old.From.String()})
 		}
 	}
+}
+
+// standsIn reports whether what is in force stands in for a version even though
+// it has a fault of its own: of a campus file its good lines are in force, and
+// one that cannot be read has none.
+func (r *Reconciler) standsIn(mine *source) bool {
+	return registration.Kind(mine.Path) == registration.KindCampus && mine.File != nil && slices.ContainsFunc(mine.File.Problems, isFault)
 }
 
 // build builds what is in force with the overlay over it.

@@ -152,6 +152,26 @@ func TestBrokenCampusFile(t *testing.T) {
 	}
 }
 
+// A campus file with one bad line goes on to count, but for that line, when its
+// next version cannot be read at all.
+func TestGoodLinesOfACampusFileStandIn(t *testing.T) {
+	s := newSite(t)
+	s.write("registrations/campus/departments.cue", "departments: {\n"+strings.TrimPrefix(departments, "departments: ")+strings.Replace(strings.TrimPrefix(departments, "departments: "), "lsa-physics", "zoo", 1)+"}\n")
+	s.write("registrations/campus/networks.cue", strings.Replace(networks, "networks: {", "networks: {\n\t\"141.211.99.0/24\": {department: \"zoo\", use: \"static\"}", 1))
+	s.begin(6)
+	s.write("registrations/campus/departments.cue", departments) // the zoo closes; its network is left over
+	head := s.commit()
+	s.once()
+	s.want(head, seq(1, 6)...)
+	s.write("registrations/campus/networks.cue", "campus: [")
+	s.write(printer(7), registration(7))
+	head = s.commit()
+	s.once()
+	s.want(head, seq(1, 7)...)
+	s.restart()
+	s.want(head, seq(1, 7)...)
+}
+
 // What lost its ground with the campus files is not in force, and its old version
 // does not come back for a faulty one when the ground does.
 func TestWhatIsLeftOutWithoutAWordIsNotGood(t *testing.T) {
