@@ -322,8 +322,11 @@ func (p *plot) open() error {
 		return notEmpty(p.dir)
 	}
 	probe, err := os.CreateTemp(p.dir, ".gatepost-")
+	if why, ok := errors.AsType[*fs.PathError](err); ok {
+		return hinted(fmt.Errorf("%s cannot be written to: %w", p.dir, why.Err), "choose a folder in which you may write")
+	}
 	if err != nil {
-		return hinted(err, "choose a folder in which you may write")
+		return err
 	}
 	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }

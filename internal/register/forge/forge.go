@@ -3,9 +3,10 @@
 // GitHub (GitHub) a request is a pull request. In a plain git repository (Git)
 // a branch request/NUMBER-NAME is a request, and merging it approves it.
 //
-// It owns the forge's ways: numbers, pages, limits, tokens, annotations. It
-// judges nothing: what is wrong with a request comes from package policy, who
-// may approve one from whoever asks.
+// It owns the forge's ways: numbers, pages, limits, tokens, annotations, and
+// which settings keep a request to them (Settings, Audit). It judges no request:
+// what is wrong with one comes from package policy, who may approve one from
+// whoever asks.
 //
 // Invariants:
 //   - What a request changes is told in full or not at all: lists are followed
@@ -17,7 +18,7 @@
 //   - A token goes to the configured host alone, over TLS unless that host is
 //     loopback, and is in no error. Tokens of an App are kept in memory only.
 //   - No git binary is run, and the work tree, index and HEAD of a checkout are
-//     never touched.
+//     never touched; CreateGit makes those of a repository that is not there yet.
 package forge
 
 import (
