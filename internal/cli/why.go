@@ -175,8 +175,11 @@ func explain(ctx context.Context, c *checkout, v view, addr netip.Addr) (*explan
 		e.Network = &whyNetwork{Prefix: h.Prefix, Department: h.Department, Name: departmentName(v.snapshot, h.Department), Use: h.Use, File: h.File, Line: int(h.At.Line)}
 	}
 	if verdict.Registration == nil {
-		e.Faulty = v.faulty(addr)
+		if e.Faulty = v.faulty(addr); len(e.Faulty) == 0 {
+			e.Removed = v.removed(ctx, c, addr)
+		}
 	}
+	e.Rule = e.rule()
 	e.Next = e.next(v.snapshot)
 	return e, ctx.Err()
 }
@@ -203,6 +206,28 @@ func (v view) faulty(addr netip.Addr) []registration.Problem {
 
 func hasHost(r *registration.Registration, addr netip.Addr) bool {
 	return slices.ContainsFunc(r.Hosts, func(h registration.Host) bool { return h.IP == addr })
+}
+
+// rule is the rule that keeps the address from sending; "" if none does, or if
+// nothing is wrong but that nobody has registered it.
+func (e *explanation) rule() registration.Rule {
+	switch {
+	case e.Standing == policy.Blocked.String():
+		return registration.RuleIPBlocked
+	case e.Standing == policy.Expired.String():
+		return registration.RuleExpired
+	case e.Standing == policy.OffCampus.String():
+		return registration.RuleIPNotCampus
+	case e.Standing != policy.Unregistered.String():
+		return ""
+	case len(e.Faulty) > 0:
+		return e.Faulty[0].Rule
+	case e.Network == nil:
+		return registration.RuleIPNotOwned
+	case e.Network.Use != "static":
+		return registration.RuleIPPool
+	}
+	return ""
 }
 
 // next is what the reader can do now, one step a line.

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"net/netip"
+	"strings"
 	"time"
 
 	"example.edu/gatepost/internal/register/gitsync"
@@ -19,13 +21,33 @@ type origin struct {
 	Merge    string    `json:"merge,omitempty"`    // the merge that brought it in
 	MergedBy string    `json:"mergedBy,omitempty"` // the author of that merge
 	Request  int       `json:"request,omitempty"`  // number of the pull request
+	Approver string    `json:"approver,omitempty"` // who merged it or committed it to the branch; "" where only the forge knows
+	Approval string    `json:"approval,omitempty"` // how: "merged", "committed", or "unknown"
 }
 
 func newOrigin(r gitsync.Revision) *origin {
-	return &origin{
+	o := &origin{
 		Commit: r.Commit.String(), Author: r.Author, Subject: r.Subject, Since: r.Time.UTC(),
 		Merge: r.Merge, MergedBy: r.MergedBy, Request: r.Request,
 	}
+	switch {
+	case r.Merge != "":
+		if o.Approver, o.Approval = r.Landed, "merged"; byForge(r.Landed) {
+			o.Approver = r.MergedBy
+		}
+	case byForge(r.Landed): // a squash or a rebase: who pressed the button is not in the commit
+		o.Approval = "unknown"
+	default:
+		o.Approver, o.Approval = r.Landed, "committed"
+	}
+	return o
+}
+
+// byForge reports whether a committer is a forge itself, which commits what is
+// done on its pages, and not a person.
+func byForge(committer string) bool {
+	name, address, _ := strings.Cut(committer, " <")
+	return name == "GitHub" && strings.HasPrefix(address, "noreply@") || name == "web-flow" || name == "GitHub Enterprise"
 }
 
 // landed is the commit on the branch with which a revision came in.
@@ -36,6 +58,83 @@ func landed(r gitsync.Revision) gitsync.Hash {
 		}
 	}
 	return r.Commit
+}
+
+// Bounds on looking for an address that is gone.
+const (
+	maxPast  = 5_000           // commits on the branch
+	pastTime = 5 * time.Second // for all of them
+)
+
+// A removal is the change with which an address went.
+type removal struct {
+	File    string  `json:"file"` // that registered it last
+	Line    int     `json:"line"` // where it was
+	History *origin `json:"history"`
+}
+
+// removed finds the newest change on the branch that took addr out of the
+// register, nil if none is near enough. What names the address without
+// registering it does not count, nor does a move to another file.
+func (v view) removed(ctx context.Context, c *checkout, addr netip.Addr) *removal {
+	ctx, cancel := context.WithTimeout(ctx, pastTime)
+	defer cancel()
+	parser, err := registration.NewParser(v.tree.Site)
+	if err != nil {
+		return nil
+	}
+	at := v.tree.commit
+	for range maxPast {
+		commit, err := c.git.Describe(ctx, at)
+		if err != nil || len(commit.Parents) == 0 {
+			return nil
+		}
+		before := commit.Parents[0]
+		changes, err := c.git.Diff(ctx, before, at, registerDir)
+		if err != nil {
+			return nil
+		}
+		var was *removal
+		still := false
+		for _, change := range changes {
+			if line := c.lineOf(ctx, parser, change.Old, addr); line > 0 {
+				was = &removal{File: change.Path, Line: line}
+			}
+			still = still || c.lineOf(ctx, parser, change.New, addr) > 0
+		}
+		if was != nil && !still {
+			revision, err := c.git.Latest(ctx, at, was.File)
+			if err != nil {
+				return nil
+			}
+			was.History = newOrigin(revision)
+			return was
+		}
+		at = before
+	}
+	return nil
+}
+
+// lineOf is the line on which an entry of the repository registers addr; 0 if it
+// does not.
+func (c *checkout) lineOf(ctx context.Context, parser *registration.Parser, e gitsync.Entry, addr netip.Addr) int {
+	if registration.Kind(e.Path) != registration.KindRegistration || e.Unusable || e.Mode.Register() != registration.Regular {
+		return 0
+	}
+	data, err := c.git.Read(ctx, e.Hash, registration.MaxFile)
+	if err != nil || !bytes.Contains(data, []byte(addr.String())) {
+		return 0
+	}
+	r := parser.Parse(registration.Source{Path: e.Path, Size: int64(len(data)), Data: data}).Registration
+	if r == nil {
+		return 0
+	}
+	for _, h := range r.Hosts {
+		if h.IP == addr {
+			return int(h.At.Line)
+		}
+	}
+	return 0
 }
 
 // maxMoves bounds how often a file is followed to its former name.

@@ -18,13 +18,15 @@ import (
 type explanation struct {
 	IP           netip.Addr             `json:"ip"`
 	Standing     string                 `json:"standing"`
-	Commit       string                 `json:"commit"` // of the register
-	At           time.Time              `json:"at"`     // the moment that is judged
+	Rule         registration.Rule      `json:"rule,omitempty"` // that keeps it from sending
+	Commit       string                 `json:"commit"`         // of the register
+	At           time.Time              `json:"at"`             // the moment that is judged
 	Registration *whyRegistration       `json:"registration,omitempty"`
 	Network      *whyNetwork            `json:"network,omitempty"`
 	Block        *whyBlock              `json:"block,omitempty"`
 	History      *origin                `json:"history,omitempty"` // how the address came in
 	Changed      *origin                `json:"changed,omitempty"` // the newest change of the file, if that is another
+	Removed      *removal               `json:"removed,omitempty"` // how it went, if it was registered once
 	Faulty       []registration.Problem `json:"faulty,omitempty"`  // why a file that names the address is not in force
 	Next         []string               `json:"next,omitempty"`    // what to do now
 }
@@ -100,10 +102,14 @@ func (e *explanation) print(w io.Writer) error {
 		}
 	}
 	fmt.Fprintln(out, printable(e.sentence()))
+	if e.Rule != "" {
+		row("rule", string(e.Rule))
+	}
 	if b := e.Block; b != nil {
 		row("block", fmt.Sprintf("%s:%d, of %s since %s%s", b.File, b.Line, b.Prefix, day(b.Since), until(b.Until)))
 		row("reason", b.Reason)
 		row("blocked by", b.History.story())
+		row("approved by", b.History.approval())
 	}
 	if r := e.Registration; r != nil {
 		row("registration", fmt.Sprintf("%s:%d", r.File, r.Line))
@@ -120,7 +126,14 @@ func (e *explanation) print(w io.Writer) error {
 	}
 	if h := e.History; h != nil {
 		row("since", h.story())
+		row("approved by", h.approval())
 		row("written by", h.written())
+	}
+	if r := e.Removed; r != nil {
+		row("was in", fmt.Sprintf("%s:%d", r.File, r.Line))
+		row("until", r.History.story())
+		row("approved by", r.History.approval())
+		row("removed by", r.History.written())
 	}
 	row("changed", e.Changed.story())
 	for _, p := range e.Faulty {
@@ -167,6 +180,21 @@ func (o *origin) story() string {
 		return text + fmt.Sprintf(", merge %s by %s", short(o.Merge), o.MergedBy)
 	}
 	return text + fmt.Sprintf(", commit %s by %s", short(o.Commit), o.Author)
+}
+
+// approval is who let a change in, and how that is known.
+func (o *origin) approval() string {
+	switch {
+	case o == nil:
+		return ""
+	case o.Approval == "merged":
+		return o.Approver + ", who merged it"
+	case o.Approval == "committed":
+		return o.Approver + ", who committed it to the branch"
+	case o.Request > 0:
+		return fmt.Sprintf("known to the forge, which made the commit: see request #%d", o.Request)
+	}
+	return "known to the forge, which made the commit"
 }
 
 // written is who wrote the change, and its title.

@@ -169,6 +169,7 @@ type Revision struct {
 	Time     time.Time // when the content came into the branch
 	Merge    string    // hash of the merge that brought it in; "" if Commit itself is on the branch (a squash, a push)
 	MergedBy string    // author of that merge: for a merge made on the web, who pressed the button
+	Landed   string    // committer of the commit on the branch: of a squash made on the web the forge itself, else who put it there
 	Request  int       // number of the pull request, 0 if the message on the branch names none
 	Branch   string    // the merged branch, if the message names it
 	Removed  bool      // the path went away with this change

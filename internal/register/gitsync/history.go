@@ -95,7 +95,7 @@ func revision(ctx context.Context, g *git.Repository, c *object.Commit, now obje
 	}
 	rev := Revision{
 		Commit: Hash(writer.Hash), Author: person(writer.Author), Subject: subject(writer.Message),
-		Time: c.Committer.When, Removed: now.Hash.IsZero(),
+		Time: c.Committer.When, Landed: person(c.Committer), Removed: now.Hash.IsZero(),
 	}
 	// Only what stands on the branch itself is believed about the pull
 	// request: the messages of a side branch are the contributor's.
@@ -168,6 +168,9 @@ func request(message string) (number int, branch string) {
 			if strings.HasPrefix(line, "See merge request ") {
 				number = digits(line, "!")
 			}
+		}
+		if number == 0 { // a request of a plain repository: package forge names its branches so
+			number = digits(strings.TrimPrefix(branch, "origin/"), "request/")
 		}
 	case strings.HasPrefix(first, "Merged PR "): // Azure DevOps
 		number = digits(first, "Merged PR ")

@@ -205,7 +205,7 @@ func TestHistoryTellsWhoLetAFileIn(t *testing.T) {
 			t.Errorf("revision %d has no time", i)
 		}
 		got[i].Time = time.Time{}
-		want[i].Author = "Ada <ada@example.edu>"
+		want[i].Author, want[i].Landed = "Ada <ada@example.edu>", "Post Master <pm@example.edu>"
 		if got[i] != want[i] {
 			t.Errorf("revision %d\n got %+v\nwant %+v", i, got[i], want[i])
 		}
