@@ -127,11 +127,6 @@ func newSiteRules(id, most int) *version {
 	return &version{id: id, most: most, text: fmt.Sprintf("// version %d\n#Registration: volume: perDay: <=%d\n", id, most)}
 }
 
-// inBlock reports whether v blocks an address at a time.
-func (v *version) inBlock(ip netip.Addr, now time.Time) bool {
-	return v.prefix.Contains(ip) && !now.Before(v.since) && (v.until.IsZero() || now.Before(v.until))
-}
-
 // allowed reports whether what v says of its addresses holds under the campus
 // and the site's rules that are in force: plain loops, no tables.
 func (v *version) allowed(networks, departments, site *version) bool {
