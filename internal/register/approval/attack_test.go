@@ -161,6 +161,28 @@ var attacks = map[string]func(*scene) (commit gitsync.Hash, standing Standing, w
 		s.hub.Review(n, s.postmaster, "APPROVED")
 		return s.merged(n, "r", nil), Refused, "into the branch dev"
 	},
+	"approved as a request into another branch": func(s *scene) (gitsync.Hash, Standing, string) {
+		// The review showed what the head brings to dev, which has the evil already.
+		s.git("checkout", "-q", "-b", "dev")
+		s.commit(nil, bob, "evil\n")
+		s.git("checkout", "-q", "-b", "r")
+		s.commit(nil, ann, "ann 2\n")
+		s.git("checkout", "-q", "main")
+		s.show("dev")
+		s.show("r")
+		n := s.hub.OpenPull(s.dept, "r", "Please")
+		s.hub.Retarget(n, "dev")
+		s.hub.Review(n, s.postmaster, "APPROVED")
+		s.hub.Retarget(n, "main")
+		return s.merged(n, "r", nil), Refused, "nobody approves"
+	},
+	"approved after it was made to go here": func(s *scene) (gitsync.Hash, Standing, string) {
+		n := s.request("r", ann, "ann 2\n")
+		s.hub.Retarget(n, "dev")
+		s.hub.Retarget(n, "main")
+		s.hub.Review(n, s.postmaster, "APPROVED")
+		return s.merged(n, "r", nil), Vouched, ""
+	},
 	"an evil merge: a file of its own": func(s *scene) (gitsync.Hash, Standing, string) {
 		n := s.request("r", ann, "ann 2\n")
 		s.hub.Review(n, s.postmaster, "APPROVED")

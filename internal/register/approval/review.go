@@ -241,7 +241,7 @@ func approver(team forge.Team, claims []claim, i int) (who forge.Account, odd st
 	if len(others) > 0 {
 		return who, fmt.Sprintf("its head %.12s is approved by %s", c.request.Head, strings.Join(others, " and by "))
 	}
-	return who, fmt.Sprintf("nobody approves of its head %.12s with their last word", c.request.Head)
+	return who, fmt.Sprintf("nobody approves of its head %.12s, as a request into this branch, with their last word", c.request.Head)
 }
 
 // matches says why a commit is not what a request brings; "" if it is. A merge

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/go-github/v60/github"
 )
@@ -17,6 +19,7 @@ import (
 const (
 	maxRules   = 1000
 	maxReviews = 3000
+	maxEvents  = 3000 // of one request
 	maxMembers = 3000
 )
 
@@ -301,7 +304,8 @@ func (t Team) Has(id int64) bool {
 
 // Approvals is who approves of a request as it is at its head, with their last
 // word, and is not its author. Who of them counts is for the caller to say (see
-// Team).
+// Team). A review of before the request was made to go into another branch does
+// not count: what its author saw was what the head brings to the one before.
 func (g *GitHub) Approvals(ctx context.Context, r Request) ([]Account, error) {
 	last := map[int64]*github.PullRequestReview{}
 	err := g.pages(ctx, fmt.Sprintf("reading the reviews of pull request %d", r.Number), maxReviews/perPage, func(ctx context.Context, o github.ListOptions) (*github.Response, error) {
@@ -317,12 +321,43 @@ func (g *GitHub) Approvals(ctx context.Context, r Request) ([]Account, error) {
 	if err != nil {
 		return nil, err
 	}
+	maps.DeleteFunc(last, func(id int64, review *github.PullRequestReview) bool {
+		return id == 0 || id == r.Author.ID || review.GetState() != "APPROVED" || review.GetCommitID() != r.Head
+	})
+	if len(last) == 0 {
+		return nil, nil
+	}
+	since, err := g.retargeted(ctx, r)
+	if err != nil {
+		return nil, err
+	}
 	var out []Account
 	for id, review := range last {
-		if id != 0 && id != r.Author.ID && review.GetState() == "APPROVED" && review.GetCommitID() == r.Head {
+		if at := review.GetSubmittedAt(); !at.IsZero() && at.After(since) || since.IsZero() {
 			out = append(out, Account{ID: id, Login: review.GetUser().GetLogin()})
 		}
 	}
 	slices.SortFunc(out, func(a, b Account) int { return int(a.ID - b.ID) })
 	return out, nil
+}
+
+// retargeted is when a request was last made to go into another branch, by
+// somebody or by the forge; zero if it never was.
+func (g *GitHub) retargeted(ctx context.Context, r Request) (at time.Time, err error) {
+	err = g.pages(ctx, fmt.Sprintf("reading the events of pull request %d", r.Number), maxEvents/perPage, func(ctx context.Context, o github.ListOptions) (*github.Response, error) {
+		page, resp, err := g.client.Issues.ListIssueEvents(ctx, g.owner, g.name, r.Number, &o)
+		for _, e := range page {
+			switch e.GetEvent() {
+			case "base_ref_changed", "automatic_base_change_succeeded":
+				if e.CreatedAt == nil {
+					return resp, fmt.Errorf("%w: an event without a time", ErrIncomplete)
+				}
+				if e.CreatedAt.After(at) {
+					at = e.CreatedAt.Time
+				}
+			}
+		}
+		return resp, err
+	})
+	return at, err
 }

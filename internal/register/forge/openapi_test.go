@@ -40,7 +40,7 @@ var spoken = []string{
 	"/repos/{owner}/{repo}/pulls/{pull_number}/commits",
 	"/repos/{owner}/{repo}/pulls/{pull_number}/reviews", "/repos/{owner}/{repo}/commits/{commit_sha}/pulls",
 	"/repos/{owner}/{repo}/compare/{basehead}", "/repos/{owner}/{repo}/git/matching-refs/{ref}",
-	"/repos/{owner}/{repo}/issues/{issue_number}/comments", "/repos/{owner}/{repo}/issues/comments/{comment_id}",
+	"/repos/{owner}/{repo}/issues/{issue_number}/events", "/repos/{owner}/{repo}/issues/{issue_number}/comments", "/repos/{owner}/{repo}/issues/comments/{comment_id}",
 	"/repos/{owner}/{repo}/statuses/{sha}", "/repos/{owner}/{repo}/check-runs", "/repos/{owner}/{repo}/check-runs/{check_run_id}",
 	"/repos/{owner}/{repo}/codeowners/errors", "/repos/{owner}/{repo}/rules/branches/{branch}",
 	"/repos/{owner}/{repo}/rulesets/{ruleset_id}", "/repos/{owner}/{repo}/branches/{branch}/protection",
@@ -144,9 +144,13 @@ func TestAgainstGitHubsDescription(t *testing.T) {
 	must("tip", err)
 	_, err = bot.AccountOf(ctx, who.Login)
 	must("account", err)
+	hub.Retarget(r.Number, "main")
 	hub.Review(r.Number, postmaster, "APPROVED")
-	_, err = bot.Approvals(ctx, r)
+	approved, err := bot.Approvals(ctx, r)
 	must("approvals", err)
+	if len(approved) != 1 {
+		t.Errorf("approvals: %v", approved)
+	}
 	_, err = bot.Team(ctx, "postmasters")
 	must("team", err)
 	_, err = bot.OwnersErrors(ctx, "main")

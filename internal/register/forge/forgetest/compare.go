@@ -50,7 +50,9 @@ func (h *Hub) Push(number int, changes ...Change) string {
 func (h *Hub) Retarget(number int, base string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.pulls[number-1].base = base
+	p := h.pulls[number-1]
+	p.base = base
+	p.events = append(p.events, event{h.id(), "base_ref_changed", h.now()})
 }
 
 // SetBranch has a branch stand at a commit, as a force push would.

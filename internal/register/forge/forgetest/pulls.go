@@ -22,7 +22,14 @@ type pull struct {
 	start        string // once merged: where the base stood
 	createdAt    time.Time
 	reviews      []review
+	events       []event
 	miscount     int
+}
+
+type event struct {
+	id   int64
+	what string
+	at   time.Time
 }
 
 type review struct {
@@ -208,6 +215,9 @@ func (h *Hub) pullRoutes() {
 	})
 	h.onePull("GET /pulls/{number}/files", func(w http.ResponseWriter, r *http.Request, p *pull) {
 		list(w, r, h.changes(p), func(c changed) map[string]any { return h.changedShape(p, c) })
+	})
+	h.onePull("GET /issues/{number}/events", func(w http.ResponseWriter, r *http.Request, p *pull) {
+		list(w, r, p.events, func(e event) map[string]any { return h.eventShape(p, e) })
 	})
 	h.onePull("GET /pulls/{number}/commits", func(w http.ResponseWriter, r *http.Request, p *pull) {
 		list(w, r, h.commits(p), h.repositoryCommitShape)

@@ -168,8 +168,15 @@ func (h *Hub) changedShape(p *pull, c changed) map[string]any {
 func (h *Hub) reviewShape(p *pull, v review) map[string]any {
 	return map[string]any{
 		"id": v.id, "node_id": "V", "user": userShape(v.user), "body": "", "state": v.state, "html_url": h.web("/pull/%d", p.number),
-		"pull_request_url": h.api("/pulls/%d", p.number), "commit_id": v.commit, "author_association": "MEMBER", "submitted_at": v.at.UTC().Format(time.RFC3339),
+		"pull_request_url": h.api("/pulls/%d", p.number), "commit_id": v.commit, "author_association": "MEMBER", "submitted_at": v.at.UTC().Format(time.RFC3339Nano),
 		"_links": map[string]any{"html": map[string]any{"href": h.web("/pull/%d", p.number)}, "pull_request": map[string]any{"href": h.api("/pulls/%d", p.number)}},
+	}
+}
+
+func (h *Hub) eventShape(p *pull, e event) map[string]any {
+	return map[string]any{
+		"id": e.id, "node_id": "E", "url": h.api("/issues/events/%d", e.id), "actor": userShape(p.user), "event": e.what, "commit_id": nil, "commit_url": nil,
+		"created_at": e.at.UTC().Format(time.RFC3339Nano), "performed_via_github_app": nil, "lock_reason": nil,
 	}
 }
 
