@@ -167,6 +167,7 @@ func (r *Reconciler) writeLastGood(f *inForce, changed list, gone []string) erro
 // register.last-good does. The files of f are then the base's.
 func (r *Reconciler) rebase(f *inForce) error {
 	files := f.lasting()
+	defer modest(len(files))()
 	content, err := r.contents(files)
 	if err != nil {
 		return err

@@ -253,6 +253,7 @@ func (r *Reconciler) accept(ctx context.Context, c *candidate) error {
 	r.inForce, r.approvals.lost = next, ""
 	r.o.Live.Store(r.snapshot)
 	r.prune()
+	r.workshop.keep(nil) // what was parsed for this commit is in force now
 	r.wait(evaluation{})
 	r.log.Info("the register is in force", "event", "register.accepted", "commit", r.commit.String(), "before", before.String(),
 		"how", string(r.how), "reason", r.reason, "addresses", r.snapshot.Len(), "problems", len(r.problems), "withheld", len(r.withheld.Paths), "subject", commit.Subject)
