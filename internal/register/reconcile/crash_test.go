@@ -148,6 +148,34 @@ func TestRemovalsAreToldOnce(t *testing.T) {
 	}
 }
 
+// What went with a commit that nobody was told of is told, even if an operator
+// goes back to the commit that was announced last and it does not come back
+// there: its file was faulty by then, and only the version before it in force.
+func TestRemovalsAreToldAfterGoingBack(t *testing.T) {
+	s := newSite(t)
+	s.begin(2)
+	s.write(printer(2), brokenFile)
+	faulty := s.commit()
+	s.once()
+	s.want(faulty, 1, 2)
+	s.remove(printer(2))
+	s.commit()
+	s.acceptErr = errBoom
+	if err := s.r.Once(t.Context()); !errors.Is(err, errBoom) {
+		t.Fatal(err)
+	}
+	s.restart()
+	s.acceptErr = nil
+	if err := s.r.Accept(t.Context(), faulty, "as it was"); err != nil {
+		t.Fatal(err)
+	}
+	s.want(faulty, 1)
+	want := []policy.Removal{{IP: address(2), Department: "lsa-physics"}}
+	if got := s.accepted[len(s.accepted)-1]; got.Commit != faulty || !reflect.DeepEqual(got.Removed, want) {
+		t.Errorf("announced: %s, removed %v; want %s, %v", got.Commit, got.Removed, faulty, want)
+	}
+}
+
 // Who came first among files under campus/ is not forgotten with a restart,
 // although the newcomer's path sorts before.
 func TestRestartKeepsWhoHoldsANetwork(t *testing.T) {

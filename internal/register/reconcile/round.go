@@ -144,6 +144,11 @@ func (r *Reconciler) consider(ctx context.Context, head gitsync.Hash, p permit) 
 	case same:
 		c.how, c.reason, c.revision = r.how, r.reason, r.revision+1
 	}
+	if c.commit == r.announced.Commit && r.snapshot != nil {
+		// It was announced before; what came into force since then may not have
+		// been, and what went with that is still to be told.
+		c.revision = max(c.revision, r.announced.Revision+1)
+	}
 	c.removed = c.snapshot.StillRemoved(r.untold())
 	if r.known() && (relation == gitsync.Same || relation == gitsync.Descends) {
 		c.removed = append(c.removed, policy.Removals(r.snapshot, c.snapshot)...)
