@@ -23,7 +23,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -120,8 +122,8 @@ type Confirmer struct {
 	o Options
 
 	mu        sync.Mutex
-	confirmed map[string]bool // guarded by mu; keys that the ledger was seen to hold, so that it is asked once for each
-	owed      map[string]bool // guarded by mu; keys to forget, kept while the ledger fails
+	confirmed map[string]bool         // guarded by mu; keys that the ledger was seen to hold, so that it is asked once for each
+	owed      map[policy.Removal]bool // guarded by mu; whose keys to forget, kept while the ledger fails
 }
 
 // New makes a Confirmer.
@@ -132,7 +134,7 @@ func New(o Options) *Confirmer {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Confirmer{o: o, confirmed: map[string]bool{}, owed: map[string]bool{}}
+	return &Confirmer{o: o, confirmed: map[string]bool{}, owed: map[policy.Removal]bool{}}
 }
 
 // An Event is a snapshot that was put in force.
@@ -188,18 +190,21 @@ func (c *Confirmer) begin(s *policy.Snapshot) error {
 }
 
 // forget takes out of the ledger what an ordinary commit took out of the
-// register. What fails is owed, and tried again whatever the next event is.
+// register. What fails is owed, and tried again whatever the next event is; what
+// has come back by then was never gone, as package reconcile has it.
 func (c *Confirmer) forget(e Event) error {
 	for _, r := range e.Removed {
-		c.owed[Key(r.IP, r.Department)] = true
-	}
-	if len(c.owed) == 0 {
-		return nil
+		c.owed[r] = true
 	}
 	keys := make([]string, 0, len(c.owed))
-	for key := range c.owed {
+	for _, r := range e.Snapshot.StillRemoved(slices.Collect(maps.Keys(c.owed))) {
+		key := Key(r.IP, r.Department)
 		keys = append(keys, key)
 		delete(c.confirmed, key) // before asking: after an error nobody knows
+	}
+	if len(keys) == 0 {
+		clear(c.owed)
+		return nil
 	}
 	if err := c.o.Ledger.Forget(keys...); err != nil {
 		return fmt.Errorf("confirm: forgetting removed addresses: %w", err)

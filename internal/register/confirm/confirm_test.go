@@ -247,25 +247,39 @@ func TestExactlyOnceWhateverFails(t *testing.T) {
 }
 
 // TestFailedForgettingIsMadeUpFor lets the next event come without a repetition
-// of the one that failed.
+// of the one that failed. What is back by then was never gone; what is not is
+// forgotten, and confirmed when it comes back later.
 func TestFailedForgettingIsMadeUpFor(t *testing.T) {
 	one := reg{name: "a", department: "physics", ips: []string{"141.211.1.1"}}
-	s1 := regs(t, "c1", one)
-	s2 := regs(t, "c2")
-	s := newStore()
-	c := confirmer(s, false)
-	if err := c.Accepted(t.Context(), confirm.Event{Snapshot: s1}); err != nil {
-		t.Fatal(err)
-	}
-	s.failAt = s.calls + 2 // the marker is read, the forgetting fails
-	if err := c.Accepted(t.Context(), confirm.Event{Snapshot: s2, Removed: policy.Removals(s1, s2)}); !errors.Is(err, errPower) {
-		t.Fatal(err)
-	}
-	if err := c.Accepted(t.Context(), confirm.Event{Snapshot: s1, Removed: policy.Removals(s2, s1)}); err != nil {
-		t.Fatal(err)
-	}
-	if len(s.sent) != 1 {
-		t.Errorf("mailed %v", s.sent)
+	s1, s2 := regs(t, "c1", one), regs(t, "c2")
+	for _, c := range []struct {
+		name string
+		then []*policy.Snapshot
+		want int
+	}{
+		{"back at once", []*policy.Snapshot{s1}, 0},
+		{"still gone, and back later", []*policy.Snapshot{s2, s1}, 1},
+		{"back, gone without a word, and back", []*policy.Snapshot{s1, s2, s1}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStore()
+			confirmer := confirmer(s, false)
+			if err := confirmer.Accepted(t.Context(), confirm.Event{Snapshot: s1}); err != nil {
+				t.Fatal(err)
+			}
+			s.failAt = s.calls + 2 // the marker is read, the forgetting fails
+			if err := confirmer.Accepted(t.Context(), confirm.Event{Snapshot: s2, Removed: policy.Removals(s1, s2)}); !errors.Is(err, errPower) {
+				t.Fatal(err)
+			}
+			for _, next := range c.then {
+				if err := confirmer.Accepted(t.Context(), confirm.Event{Snapshot: next}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if len(s.sent) != c.want {
+				t.Errorf("mailed %v, want %d", s.sent, c.want)
+			}
+		})
 	}
 }
 
