@@ -88,6 +88,7 @@ func (r *Reconciler) survey(ctx context.Context, c *candidate) (map[string]*sour
 	if err != nil {
 		return nil, err
 	}
+	c.ownSite = nil // until it is seen; compare may have left another commit's
 	tree, listed := make(map[string]*source), make(map[string]bool, len(entries))
 	for _, e := range entries {
 		s := sourceOf(e, c.commit)

@@ -238,6 +238,23 @@ func TestSiteRules(t *testing.T) {
 	s.want(head, 1, 2, 3, 4)
 }
 
+// TestSiteRulesGoBesideAnOddName: a name that must be seen beside all others has
+// the whole commit listed; that the site rules are gone is seen there as well.
+func TestSiteRulesGoBesideAnOddName(t *testing.T) {
+	s := newSite(t)
+	s.write("schema/site.cue", "#Registration: purpose: =~\"^Scan\"\n")
+	s.begin(2)
+	s.write(printer(3), strings.Replace(registration(3), "Scan-to", "Print-to", 1))
+	head := s.commit()
+	s.once()
+	s.want(head, 1, 2)
+	s.remove("schema/site.cue")
+	s.write("registrations/its/Odd.cue", "")
+	head = s.commit()
+	s.once()
+	s.want(head, 1, 2, 3)
+}
+
 // TestFaultyFilesAreLoggedOnce: the operator's log names a file when it becomes
 // faulty, and not with every commit that leaves it so.
 func TestFaultyFilesAreLoggedOnce(t *testing.T) {
