@@ -148,7 +148,19 @@ func (c *conn) extensions() []string {
 	if c.requireTLSOffered() {
 		ext = append(ext, "REQUIRETLS")
 	}
-	return append(ext, "HELP")
+	return append(ext, c.limitsKeyword(), "HELP")
+}
+
+// limitsKeyword tells the one limit of RFC 9422 that there is. Messages of a
+// session and domains of a message are not counted, so MAILMAX and
+// RCPTDOMAINMAX are left out: to a client that means unknown. Who may not send
+// can name one recipient, to prove control.
+func (c *conn) limitsKeyword() string {
+	most := c.srv.limits.MaxRecipients
+	if c.verdict.Standing != policy.Registered {
+		most = 1
+	}
+	return "LIMITS RCPTMAX=" + strconv.Itoa(min(most, 999_999)) // six digits, RFC 9422 §4.2
 }
 
 func (c *conn) requireTLSOffered() bool { return c.srv.offerReq && c.tlsState != "" }

@@ -23,7 +23,7 @@
 //
 // RFC 5321, 1870 (SIZE), 2034 (enhanced codes), 2920 (pipelining), 3030
 // (CHUNKING), 3207 (STARTTLS), 3461 (DSN), 3848 (with), 6152 (8BITMIME), 6531 (SMTPUTF8),
-// 8689 (REQUIRETLS).
+// 8689 (REQUIRETLS), 9422 (LIMITS).
 package smtpd
 
 import (
