@@ -47,9 +47,10 @@ func newBlockTable(lists ...[]registration.Block) *bart.Table[*blockNode] {
 	return t
 }
 
-// inForce reports whether b blocks at now.
+// inForce reports whether b blocks at now. A break-glass block, which has no
+// file, has begun when it is there: a clock that was put back does not lift it.
 func inForce(b *registration.Block, now time.Time) bool {
-	return !now.Before(b.Since) && (b.Until.IsZero() || now.Before(b.Until))
+	return (b.Path == "" || !now.Before(b.Since)) && (b.Until.IsZero() || now.Before(b.Until))
 }
 
 // Block is a block in force over addr at now, the most specific one, or nil.
@@ -75,6 +76,42 @@ func (s *Snapshot) Blocks() []registration.Block {
 		return nil
 	}
 	return slices.Clone(s.register)
+}
+
+// Agrees is a block of the register's own that makes a break-glass block of p
+// superfluous: it is in force over the whole of p, and ends no earlier than
+// until (zero: never). Nil where there is none. It must not be changed.
+func (s *Snapshot) Agrees(p netip.Prefix, until, now time.Time) *registration.Block {
+	if s == nil {
+		return nil
+	}
+	for i := range s.register {
+		b := &s.register[i]
+		covers := b.Prefix.IsValid() && b.Prefix.Bits() <= p.Bits() && b.Prefix.Contains(p.Addr())
+		if covers && inForce(b, now) && (b.Until.IsZero() || !until.IsZero() && !b.Until.Before(until)) {
+			return b
+		}
+	}
+	return nil
+}
+
+// NextTurn is when the next block begins or ends after now, and a verdict with
+// it; zero: none does.
+func (s *Snapshot) NextTurn(now time.Time) time.Time {
+	if s == nil {
+		return time.Time{}
+	}
+	var next time.Time
+	for _, list := range [][]registration.Block{s.register, s.local} {
+		for i := range list {
+			for _, at := range []time.Time{list[i].Since, list[i].Until} {
+				if at.After(now) && (next.IsZero() || at.Before(next)) {
+					next = at
+				}
+			}
+		}
+	}
+	return next
 }
 
 // LocalBlocks are the break-glass blocks, in the order in which they came.

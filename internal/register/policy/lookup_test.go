@@ -129,8 +129,11 @@ func TestWithBlocks(t *testing.T) {
 	if v := s.Lookup(ip, today()); v.Standing != Blocked || v.Block.Reason != "now" || v.Registration == nil {
 		t.Errorf("got %+v", v)
 	}
-	if s.Lookup(other, today()).Standing != Blocked || s.Lookup(ip, today().Add(-1)).Standing != Registered {
-		t.Error("the register's own block is gone, or the local one too early")
+	if s.Lookup(other, today()).Standing != Blocked {
+		t.Error("the register's own block is gone")
+	}
+	if s.Lookup(ip, today().Add(-time.Hour)).Standing != Blocked {
+		t.Error("a clock that was put back lifts a break-glass block")
 	}
 	if base.Lookup(ip, today()).Standing != Registered || len(base.LocalBlocks()) != 0 {
 		t.Error("the old snapshot changed")
@@ -257,4 +260,64 @@ func TestLiveLosesNoWakeUp(t *testing.T) {
 		l.Store(s)
 	}
 	wg.Wait()
+}
+
+// TestAgrees: a break-glass block is superfluous once the register has one that
+// is as wide, is in force and ends no earlier.
+func TestAgrees(t *testing.T) {
+	s, _ := Build(join(campus(), files(
+		block("one", "141.211.13.21/32", "2026-11-01", ""),
+		block("short", "141.211.14.0/24", "2026-11-01", "2026-12-01"),
+		block("later", "141.211.15.1/32", "2026-12-24", ""))), Options{Now: today()})
+	for _, tc := range []struct {
+		prefix string
+		until  time.Time
+		want   string
+	}{
+		{"141.211.13.21/32", time.Time{}, "registrations/blocks/one.cue"},
+		{"141.211.13.21/32", moment("2027-01-01"), "registrations/blocks/one.cue"},
+		{"141.211.13.0/24", time.Time{}, ""}, // wider
+		{"141.211.13.22/32", time.Time{}, ""},
+		{"141.211.14.7/32", moment("2026-12-01"), "registrations/blocks/short.cue"},
+		{"141.211.14.7/32", moment("2026-12-02"), ""}, // the register's ends before
+		{"141.211.14.7/32", time.Time{}, ""},
+		{"141.211.15.1/32", time.Time{}, ""}, // not yet
+		{"2607:f018::1/128", time.Time{}, ""},
+	} {
+		got := ""
+		if b := s.Agrees(netip.MustParsePrefix(tc.prefix), tc.until, today()); b != nil {
+			got = b.Path
+		}
+		if got != tc.want {
+			t.Errorf("%s until %v: got %q, want %q", tc.prefix, tc.until, got, tc.want)
+		}
+	}
+	if (*Snapshot)(nil).Agrees(netip.MustParsePrefix("141.211.13.21/32"), time.Time{}, today()) != nil {
+		t.Error("no register agrees with nothing")
+	}
+}
+
+// TestNextTurn: what waits for a block to begin or to end can wait so long.
+func TestNextTurn(t *testing.T) {
+	s, _ := Build(join(campus(), files(
+		block("over", "141.211.13.1/32", "2026-11-01", "2026-11-02"),
+		block("short", "141.211.14.0/24", "2026-11-01", "2026-12-01"),
+		block("later", "141.211.15.1/32", "2026-12-24", ""))), Options{Now: today()})
+	local := today().Add(time.Minute)
+	with := s.WithBlocks([]registration.Block{{Prefix: netip.MustParsePrefix("141.211.13.9/32"), Since: today(), Until: local}})
+	for now, want := range map[time.Time]string{
+		today():                   "2026-12-01",
+		today().AddDate(0, 0, 20): "2026-12-24",
+		today().AddDate(1, 0, 0):  "0001-01-01",
+	} {
+		if got := s.NextTurn(now).Format(time.DateOnly); got != want {
+			t.Errorf("after %v: %s, want %s", now, got, want)
+		}
+	}
+	if got := with.NextTurn(today()); !got.Equal(local) {
+		t.Errorf("the break-glass block's end is %v, want %v", got, local)
+	}
+	if !(*Snapshot)(nil).NextTurn(today()).IsZero() {
+		t.Error("no register turns")
+	}
 }

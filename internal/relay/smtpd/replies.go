@@ -95,10 +95,16 @@ func (s *Server) sayHello() reply {
 	return reply{code: mail.CodeReady, text: s.hostname + " ESMTP Gatepost"}
 }
 
+// sayBlocked names the register's file of the block, by which its postmaster
+// finds it, or the day of an operator's.
 func (s *Server) sayBlocked(v policy.Verdict) reply {
 	reference := "by an operator"
-	if v.Block != nil && v.Block.Path != "" {
-		reference = strings.TrimSuffix(path.Base(v.Block.Path), ".cue")
+	switch b := v.Block; {
+	case b == nil:
+	case b.Path != "":
+		reference = strings.TrimSuffix(path.Base(b.Path), ".cue")
+	case !b.Since.IsZero():
+		reference += ", " + b.Since.UTC().Format(time.DateOnly)
 	}
 	return reply{mail.CodeFailed, mail.Enhanced{5, 7, 1},
 		fmt.Sprintf("%s is blocked (%s); write to %s", v.Addr, reference, s.postmaster), "blocked", nil}
