@@ -63,10 +63,12 @@ func (r *relay) knownAddresses() func(netip.Addr) bool {
 	}
 }
 
-// An observer hands refusals on to the activity.
+// An observer hands on to the activity what was accepted and what was refused.
 type observer struct{ activity *activity.Book }
 
 var _ smtpd.Observer = observer{}
+
+func (o observer) Accepted(addr netip.Addr, _ smtpd.Accepted) { o.activity.Accepted(addr) }
 
 func (o observer) Refused(addr netip.Addr, registered bool, stage, reason, said string) {
 	o.activity.Refused(addr, registered, activity.Refusal{Stage: stage, Reason: reason, Said: said})

@@ -297,7 +297,7 @@ func (r *relay) newServer(c *config.Relay) (err error) {
 		Postmaster: c.Postmaster.String(),
 		Portal:     c.Portal,
 		Register:   smtpd.RegisterFunc(r.lookup),
-		Store:      store{r.spool, r.queue, r.activity},
+		Store:      store{r.spool, r.queue},
 		Limiter:    &limits.Volume{},
 		Prover:     r.proofs,
 		Observer:   observer{r.activity},

@@ -12,7 +12,6 @@ import (
 	"example.edu/gatepost/internal/register/gitsync"
 	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/reconcile"
-	"example.edu/gatepost/internal/relay/activity"
 	"example.edu/gatepost/internal/relay/queue"
 	"example.edu/gatepost/internal/relay/smtpd"
 	"example.edu/gatepost/internal/relay/spool"
@@ -55,9 +54,8 @@ func (r *relay) recheckHolds(ctx context.Context) error {
 // A store is where smtpd's messages go: into the spool, and from there to the
 // queue without a detour.
 type store struct {
-	spool    *spool.Spool
-	queue    *queue.Queue
-	activity *activity.Book
+	spool *spool.Spool
+	queue *queue.Queue
 }
 
 var _ smtpd.Store = store{}
@@ -67,13 +65,12 @@ func (s store) Create(ctx context.Context, env mail.Envelope) (smtpd.Message, er
 	if err != nil {
 		return nil, full(err)
 	}
-	return message{w, s, env.Client}, nil
+	return message{w, s}, nil
 }
 
 type message struct {
-	w      *spool.Writer
-	store  store
-	client netip.Addr
+	w     *spool.Writer
+	store store
 }
 
 func (m message) Write(p []byte) (int, error) {
@@ -87,7 +84,6 @@ func (m message) Commit(ctx context.Context) (string, error) {
 		return "", full(err)
 	}
 	m.store.queue.Accept(e)
-	m.store.activity.Accepted(m.client)
 	return string(e.ID), nil
 }
 

@@ -42,7 +42,7 @@ func (r reg) file() *registration.File {
 	for _, ip := range r.ips {
 		out.Hosts = append(out.Hosts, registration.Host{
 			IP: netip.MustParseAddr(ip), Name: "mfp.umich.edu", Kind: "printer",
-			Device: registration.Device{BareLF: "reject", TLS: "modern", AddHeaders: true},
+			Device: registration.Device{BareLF: "reject", TLS: "modern", Commands: "strict", AddHeaders: true},
 		})
 	}
 	return &registration.File{Path: path, Registration: out}

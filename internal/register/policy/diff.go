@@ -175,6 +175,7 @@ func clausesOf(e Entry) []clause {
 		{"kind", e.Host.Kind},
 		{"bareLF", e.Host.Device.BareLF},
 		{"tls", e.Host.Device.TLS},
+		{"commands", e.Host.Device.Commands},
 		{"addHeaders", strconv.FormatBool(e.Host.Device.AddHeaders)},
 		{"senders", senders(r)},
 		{"perHour", strconv.Itoa(r.Volume.PerHour)},

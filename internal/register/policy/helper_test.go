@@ -96,7 +96,7 @@ func request(path string, ips ...string) *registration.File {
 	for i, ip := range ips {
 		r.Hosts = append(r.Hosts, registration.Host{
 			IP: netip.MustParseAddr(ip), Name: fmt.Sprintf("h%d.umich.edu", i), Kind: "printer",
-			Device: registration.Device{BareLF: "reject", TLS: "modern", AddHeaders: true},
+			Device: registration.Device{BareLF: "reject", TLS: "modern", Commands: "strict", AddHeaders: true},
 			At:     registration.Pos{Line: int32(6 + i), Column: 7},
 		})
 	}

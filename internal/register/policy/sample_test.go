@@ -65,6 +65,7 @@ func TestSampleRegisterIsClean(t *testing.T) {
 		seen["kind "+e.Host.Kind] = true
 		seen["bareLF "+e.Host.Device.BareLF] = true
 		seen["tls "+e.Host.Device.TLS] = true
+		seen["commands "+e.Host.Device.Commands] = true
 		seen["addHeaders "+strconv.FormatBool(e.Host.Device.AddHeaders)] = true
 		seen["senders "+strconv.FormatBool(len(e.Registration.Senders) > 0)] = true
 		seen["IPv6 "+strconv.FormatBool(ip.Is6())] = true
@@ -72,7 +73,7 @@ func TestSampleRegisterIsClean(t *testing.T) {
 	}
 	for _, want := range []string{
 		"kind printer", "kind scanner", "kind appliance", "kind server", "kind application", "kind sensor", "kind other",
-		"bareLF reject", "bareLF fix", "tls modern", "tls legacy", "tls off", "addHeaders true", "addHeaders false",
+		"bareLF reject", "bareLF fix", "tls modern", "tls legacy", "tls off", "commands strict", "commands sloppy", "addHeaders true", "addHeaders false",
 		"senders true", "senders false", "IPv6 true", "IPv6 false",
 	} {
 		if !seen[want] {

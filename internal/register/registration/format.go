@@ -65,6 +65,9 @@ func deviceFields(d Device) string {
 	if d.TLS != "" && d.TLS != "modern" {
 		fields = append(fields, "tls: "+text(d.TLS))
 	}
+	if d.Commands != "" && d.Commands != "strict" {
+		fields = append(fields, "commands: "+text(d.Commands))
+	}
 	if !d.AddHeaders {
 		fields = append(fields, "addHeaders: "+strconv.FormatBool(d.AddHeaders))
 	}

@@ -73,9 +73,10 @@ func TestFormatOfDevices(t *testing.T) {
 		want   string
 	}{
 		{Device{}, `kind: "sensor"}`}, // nobody has filled it in: the defaults hold
-		{Device{"reject", "modern", true}, `kind: "sensor"}`},
-		{Device{"fix", "modern", true}, `device: {bareLF: "fix"}`},
-		{Device{"reject", "off", false}, `device: {tls: "off", addHeaders: false}`},
+		{Device{"reject", "modern", "strict", true}, `kind: "sensor"}`},
+		{Device{"fix", "modern", "strict", true}, `device: {bareLF: "fix"}`},
+		{Device{"reject", "modern", "sloppy", true}, `device: {commands: "sloppy"}`},
+		{Device{"reject", "off", "strict", false}, `device: {tls: "off", addHeaders: false}`},
 	} {
 		r.Hosts = []Host{{IP: netip.MustParseAddr("192.0.2.1"), Name: "a.example.edu", Kind: "sensor", Device: test.device}}
 		text := string(Format(&r, ""))
@@ -88,7 +89,7 @@ func TestFormatOfDevices(t *testing.T) {
 		}
 		want := test.device
 		if want == (Device{}) {
-			want = Device{"reject", "modern", true}
+			want = Device{"reject", "modern", "strict", true}
 		}
 		if got := f.Registration.Hosts[0].Device; got != want {
 			t.Errorf("%+v became %+v", want, got)

@@ -175,7 +175,7 @@ func TestPositions(t *testing.T) {
 		"123-not-data-duplicate-field":  {`not-data |expires: "2027-12-30"`},
 		"130-not-data-date":             {"not-data expires: |2027"},
 		"152-path-other-department":     {`path department: |"its"`},
-		"201-schema-enum":               {`schema kind: |"printr"`, `schema bareLF: |"Fix"`, `schema tls: |"TLS1.0"`},
+		"201-schema-enum":               {`schema kind: |"printr"`, `schema bareLF: |"Fix"`, `schema tls: |"TLS1.0"`, `schema commands: |"lax"`},
 		"205-schema-email":              {`schema email: |"Physics`},
 		"207-schema-dates":              {`schema expires: |"2027`},
 		"209-schema-host-names":         {`schema name: |"mfp1"`, `schema name: |"mfp2_`},

@@ -96,6 +96,7 @@ type Host struct {
 type Device struct {
 	BareLF     string // "reject" (default) or "fix"
 	TLS        string // "modern" (default), "legacy" (TLS 1.0 up) or "off" (STARTTLS not offered)
+	Commands   string // "strict" (default) or "sloppy" (a blank before a path, no brackets, no HELO)
 	AddHeaders bool   // add a missing Date and Message-ID; default true
 }
 

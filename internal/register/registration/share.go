@@ -21,7 +21,7 @@ func (p *Pool) Share(f *File) {
 	}
 	for i := range r.Hosts {
 		h := &r.Hosts[i]
-		for _, text := range []*string{&h.Kind, &h.Device.BareLF, &h.Device.TLS} {
+		for _, text := range []*string{&h.Kind, &h.Device.BareLF, &h.Device.TLS, &h.Device.Commands} {
 			p.share(text)
 		}
 	}

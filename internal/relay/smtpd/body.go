@@ -40,6 +40,7 @@ type bodyReader struct {
 	n       int  // octets of the line so far
 	prevLF  bool // the line before ended in a bare LF
 	hasCRLF bool // some line ended in CRLF
+	fixed   bool // a bare LF was taken for an end of a line
 }
 
 // next returns the next piece of a line; eol says that the line ends with it.
@@ -137,6 +138,7 @@ func (b *bodyReader) take(w []byte, eol bool) ([]byte, bool, error) {
 	if eol {
 		b.n, b.prevLF = 0, !crlf
 		b.hasCRLF = b.hasCRLF || crlf
+		b.fixed = b.fixed || !crlf
 	}
 	return text, eol, nil
 }
@@ -150,6 +152,7 @@ func (b *bodyReader) dotLine(w []byte, crlf bool) ([]byte, bool, error) {
 		return nil, false, errLFDot
 	}
 	_, _ = b.in.Discard(len(w))
+	b.fixed = b.fixed || !crlf
 	return nil, false, io.EOF
 }
 

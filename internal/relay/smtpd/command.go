@@ -129,7 +129,7 @@ func (c *conn) hello(arg string) {
 		return
 	}
 	c.helo, _ = heloName(arg)
-	c.greeted, c.esmtp = true, c.verb == "EHLO"
+	c.greeted, c.esmtp, c.noHELO = true, c.verb == "EHLO", false
 	r := reply{code: 250, text: c.srv.hostname + " greets " + c.helo}
 	if c.esmtp {
 		r.lines = c.extensions()
@@ -181,8 +181,11 @@ func (c *conn) startTLSCommand(arg string) {
 
 func (c *conn) mailFrom(arg string) {
 	switch {
+	case !c.greeted && c.sloppy():
+		c.withoutHELO("MAIL " + arg)
+		return
 	case !c.greeted:
-		c.say(sayHelloFirst())
+		c.say(c.srv.sayHelloFirst(c.addr))
 		return
 	case c.tx != nil: // RFC 5321 §4.1.4: go-smtp would keep the first message's recipients
 		c.say(sayNested())
@@ -299,6 +302,10 @@ func (c *conn) parse(arg, keyword string, null bool) (mailPath, *reply) {
 	p, err := parsePath(arg[len(keyword):], null)
 	switch err {
 	case nil:
+		if p.sloppy && !c.sloppy() {
+			r := c.srv.saySloppy(c.addr, c.verb+" "+keyword+"<user@example.org>")
+			return mailPath{}, &r
+		}
 		return p, nil
 	case errTwice:
 		r := sayTwice(p.params[len(p.params)-1].name)

@@ -61,8 +61,11 @@ type conn struct {
 	verdict  policy.Verdict // newest
 	greeted  bool           // EHLO or HELO was said, in this layer
 	esmtp    bool
+	noHELO   bool // MAIL came without either, and the device may do so
 	helo     string
 	tlsState string   // version and suite; "" in clear text
+	tlsName  string   // version alone
+	oldTLS   bool     // the handshake was possible for a legacy device only
 	sawCRLF  bool     // a command line ended in CRLF
 	verb     string   // of the command being obeyed; from a closed set
 	path     mailPath // of the MAIL or RCPT being obeyed
@@ -351,8 +354,9 @@ func (c *conn) startTLS(cfg *tls.Config) {
 		return
 	}
 	c.nc = t
-	c.tlsState = tlsName(t.ConnectionState())
-	c.greeted, c.helo = false, "" // RFC 3207 §4.2: back to the initial state
+	state := t.ConnectionState()
+	c.tlsState, c.tlsName, c.oldTLS = tlsName(state), tls.VersionName(state.Version), needsLegacy(state)
+	c.greeted, c.noHELO, c.helo = false, false, "" // RFC 3207 §4.2: back to the initial state
 	c.handOut("RSET")
 	c.swallow = true
 }

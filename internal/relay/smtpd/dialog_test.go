@@ -25,6 +25,7 @@ import (
 //	stored N              so many messages were stored so far
 //	holds regexp          the newest message matches
 //	lacks regexp          the newest message does not match
+//	taken text            the Observer was told so of the newest message
 //	proofs N              so many proofs of control are recorded
 //
 // $TOKEN is a token for the client's address and request 7, $OLD an expired
@@ -135,6 +136,10 @@ func playLine(t *testing.T, f *fixture, c *client, where, verb, arg string) {
 	case "stored":
 		if got := len(f.store.all()); strconv.Itoa(got) != arg {
 			t.Fatalf("%s: %d messages stored", where, got)
+		}
+	case "taken":
+		if got := f.told.newest(); got != arg {
+			t.Fatalf("%s: the observer was told %q", where, got)
 		}
 	case "proofs":
 		if got := f.proofs.Len(); strconv.Itoa(got) != arg {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -17,6 +18,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -140,7 +142,7 @@ func (c *campus) set(a string, s policy.Standing) {
 func (c *campus) Lookup(a netip.Addr, _ time.Time) policy.Verdict {
 	v := policy.Verdict{Addr: a, Standing: policy.Registered, Commit: "0123456789abcdef"}
 	v.Registration = &registration.Registration{Path: "registrations/lsa-physics/mfp.cue", Expires: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)}
-	v.Host = &registration.Host{IP: a, Device: registration.Device{BareLF: "reject", TLS: "modern", AddHeaders: true}}
+	v.Host = &registration.Host{IP: a, Device: registration.Device{BareLF: "reject", TLS: "modern", Commands: "strict", AddHeaders: true}}
 	none := func(s policy.Standing) { v.Standing, v.Registration, v.Host = s, nil, nil }
 	switch a.As4()[3] {
 	case 3:
@@ -164,6 +166,8 @@ func (c *campus) Lookup(a netip.Addr, _ time.Time) policy.Verdict {
 		v.Host.Device.TLS = "legacy"
 	case 12:
 		v.Host.Device.AddHeaders = false
+	case 14:
+		v.Host.Device.Commands = "sloppy"
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -226,14 +230,29 @@ func (p prover) expand(t testing.TB, from, line string) string {
 
 // refusals is an Observer that keeps what it is told.
 type refusals struct {
-	mu   sync.Mutex
-	told []string
+	mu    sync.Mutex
+	told  []string
+	taken []string
+}
+
+func (r *refusals) Accepted(addr netip.Addr, a Accepted) {
+	var words []string
+	a.Needed.each(func(word string) { words = append(words, word) })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.taken = append(r.taken, fmt.Sprintf("%s recipients=%d octets=%d tls=%s needed=%s", addr, a.Recipients, a.Octets, a.TLS, strings.Join(words, ",")))
 }
 
 func (r *refusals) Refused(addr netip.Addr, registered bool, stage, reason, said string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.told = append(r.told, fmt.Sprintf("%s %v %s %s: %s", addr, registered, stage, reason, said))
+}
+
+func (r *refusals) newest() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.taken[len(r.taken)-1]
 }
 
 func (r *refusals) all() []string {
@@ -248,12 +267,31 @@ func testCertificate(t testing.TB) *tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return certificateOf(t, key)
+}
+
+func certificateOf(t testing.TB, key crypto.Signer) *tls.Certificate {
+	t.Helper()
 	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"relay.example.edu"}, NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// needs skips the test by name when a program is missing; in CI, where
+// .ci/run installs them all, it fails instead.
+func needs(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			if os.Getenv("GATEPOST_NO_SKIP") != "" {
+				t.Fatalf("%s is not installed", p)
+			}
+			t.Skipf("%s is not installed", p)
+		}
+	}
 }
 
 // A fixture is a server on loopback with everything around it in memory.

@@ -41,6 +41,7 @@ type headerPass struct {
 	hops    int
 	hasDate bool
 	hasID   bool
+	added   bool // a field was
 }
 
 var crlf = []byte("\r\n")
@@ -153,9 +154,11 @@ func (h *headerPass) close() {
 func (h *headerPass) finish() {
 	if h.date != "" && !h.hasDate {
 		h.out([]byte("Date: " + h.date + "\r\n"))
+		h.added = true
 	}
 	if h.messageID != "" && !h.hasID {
 		h.out([]byte("Message-ID: " + h.messageID + "\r\n"))
+		h.added = true
 	}
 }
 
@@ -180,7 +183,10 @@ func fieldName(line []byte) string {
 func received(e mail.Envelope, hostname string) string {
 	from := e.HELO
 	info := addressLiteral(e)
-	if _, proper := heloName(e.HELO); !proper {
+	switch _, proper := heloName(e.HELO); {
+	case e.HELO == "":
+		from, info = info, "no HELO"
+	case !proper:
 		from, info = info, "helo="+e.HELO
 	}
 	var b strings.Builder

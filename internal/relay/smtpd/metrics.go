@@ -13,16 +13,21 @@ import (
 //	stage     greeting, and the verbs of verbOf in command.go: EHLO, ..., other
 //	reason    the words in replies.go
 //	result    recorded, repeated
+//	tls       none, or the version as crypto/tls names it
+//	leniency  the words in device.go
 type metrics struct {
-	sessions          prometheus.Gauge
-	connections       *prometheus.CounterVec // port, outcome
-	refusals          *prometheus.CounterVec // stage, reason
-	accepted          prometheus.Counter
-	acceptedBytes     prometheus.Counter
-	aborted           prometheus.Counter
-	proofs            *prometheus.CounterVec // result
-	handshakeFailures prometheus.Counter
-	commitSeconds     prometheus.Histogram
+	sessions           prometheus.Gauge
+	connections        *prometheus.CounterVec // port, outcome
+	refusals           *prometheus.CounterVec // stage, reason
+	accepted           prometheus.Counter
+	acceptedBytes      prometheus.Counter
+	acceptedRecipients prometheus.Counter
+	acceptedTLS        *prometheus.CounterVec // tls
+	leniencies         *prometheus.CounterVec // leniency
+	aborted            prometheus.Counter
+	proofs             *prometheus.CounterVec // result
+	handshakeFailures  prometheus.Counter
+	commitSeconds      prometheus.Histogram
 }
 
 // newMetrics registers with reg, if there is one.
@@ -40,6 +45,14 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "gatepost_smtpd_accepted_messages_total", Help: "Messages answered 250 after they were stored."}),
 		acceptedBytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gatepost_smtpd_accepted_bytes_total", Help: "Octets of accepted messages as they arrived."}),
+		acceptedRecipients: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gatepost_smtpd_accepted_recipients_total", Help: "Recipients of accepted messages."}),
+		acceptedTLS: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatepost_smtpd_accepted_tls_total", Help: "Accepted messages by the version of TLS that they came over."},
+			[]string{"tls"}),
+		leniencies: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatepost_smtpd_leniencies_total", Help: "Accepted messages that needed a leniency of their device profile."},
+			[]string{"leniency"}),
 		aborted: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gatepost_smtpd_aborted_messages_total", Help: "Bodies that broke off: disconnected, too slow, or abandoned by the client."}),
 		proofs: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -55,10 +68,23 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.sessions, m.connections, m.refusals, m.accepted, m.acceptedBytes, m.aborted, m.proofs, m.handshakeFailures, m.commitSeconds} {
+	for _, c := range []prometheus.Collector{m.sessions, m.connections, m.refusals, m.accepted, m.acceptedBytes, m.acceptedRecipients, m.acceptedTLS, m.leniencies, m.aborted, m.proofs, m.handshakeFailures, m.commitSeconds} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)
+}
+
+// took counts one accepted message.
+func (m *metrics) took(a Accepted) {
+	m.accepted.Inc()
+	m.acceptedBytes.Add(float64(a.Octets))
+	m.acceptedRecipients.Add(float64(a.Recipients))
+	over := a.TLS
+	if over == "" {
+		over = "none"
+	}
+	m.acceptedTLS.WithLabelValues(over).Inc()
+	a.Needed.each(func(word string) { m.leniencies.WithLabelValues(word).Inc() })
 }
 
 // proved counts one proof.

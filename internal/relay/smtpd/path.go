@@ -12,6 +12,7 @@ import (
 type mailPath struct {
 	addr   mail.Address
 	params []param
+	sloppy bool // a blank stood before it, or it has no brackets
 }
 
 type param struct {
@@ -27,11 +28,13 @@ var (
 )
 
 // parsePath reads what follows "FROM:" or "TO:". RFC 5321 §4.1.2, §3.3. It is
-// lenient where nothing can be misread: spaces before the path, angle brackets
-// missing, a source route, which is ignored (RFC 5321 appendix C). The address
+// lenient where nothing can be misread: blanks before the path or angle brackets
+// missing (mailPath.sloppy; the caller decides), a source route, which is
+// ignored (RFC 5321 appendix C). The address
 // may hold UTF-8; the caller checks that against SMTPUTF8.
 func parsePath(s string, null bool) (mailPath, error) {
-	s = strings.TrimLeft(s, " ")
+	given := s
+	s = strings.TrimLeft(s, " \t")
 	mailbox, rest, ok := cutPath(s)
 	if !ok {
 		return mailPath{}, errForm
@@ -39,7 +42,7 @@ func parsePath(s string, null bool) (mailPath, error) {
 	if rest != "" && rest[0] != ' ' && rest[0] != '\t' {
 		return mailPath{}, errForm
 	}
-	var p mailPath
+	p := mailPath{sloppy: len(s) != len(given) || !strings.HasPrefix(s, "<")}
 	if mailbox == "" && null && strings.HasPrefix(s, "<") {
 		// the null reverse-path, RFC 5321 §4.5.5
 	} else {

@@ -153,6 +153,7 @@ func (c *conn) transfer() (size int64, refusal *reply, err error) {
 	}
 	if refusal == nil {
 		pass.close()
+		c.tx.needed.BareLF, c.tx.needed.Headers = body.fixed, pass.added
 		if g.flush(); g.err != nil {
 			no(c.storeFailed("write", g.err))
 		}
@@ -161,8 +162,7 @@ func (c *conn) transfer() (size int64, refusal *reply, err error) {
 }
 
 func (c *conn) newBodyReader() *bodyReader {
-	bareLF, _, _ := c.device()
-	fix := bareLF == "fix" || c.tx.proof != nil // an old device that is not registered yet must be able to prove, too
+	fix := c.device().BareLF == "fix" || c.tx.proof != nil // an old device that is not registered yet must be able to prove, too
 	b := &bodyReader{in: c.in, dots: true, fix: fix, lfEnd: fix && !c.sawCRLF, maxLine: c.srv.limits.MaxLine}
 	b.half = func(wait bool) { c.body.half = wait }
 	if c.tx.chunks != nil {
@@ -173,7 +173,7 @@ func (c *conn) newBodyReader() *bodyReader {
 
 func (c *conn) newHeaderPass(g *gatherer) *headerPass {
 	h := &headerPass{out: g.add, maxBytes: c.srv.limits.MaxHeader, maxHops: c.srv.limits.MaxHops}
-	if _, _, add := c.device(); add {
+	if c.device().AddHeaders {
 		h.date = dateValue(c.tx.env.Arrival)
 		h.messageID = "<" + strings.ToLower(rand.Text()) + "@" + c.srv.hostname + ">"
 	}
@@ -197,11 +197,13 @@ func (c *conn) commit(size int64) {
 		return
 	}
 	took := time.Since(began)
-	m := c.srv.metrics
-	m.accepted.Inc()
+	told := Accepted{Recipients: len(tx.env.To), Octets: size, TLS: c.tlsName, Needed: tx.needed}
+	c.srv.metrics.took(told)
 	c.srv.tally.accepted.Add(1)
-	m.acceptedBytes.Add(float64(size))
-	m.commitSeconds.Observe(took.Seconds())
+	if o := c.srv.observer; o != nil {
+		o.Accepted(c.addr, told)
+	}
+	c.srv.metrics.commitSeconds.Observe(took.Seconds())
 	c.idle, c.errs = 0, 0
 	c.srv.log.LogAttrs(ctx, slog.LevelInfo, "accepted", slog.String("event", "smtp.accepted"),
 		slog.String("id", id), slog.Any("client", c.addr),

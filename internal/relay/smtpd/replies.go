@@ -263,8 +263,13 @@ func sayTwice(name string) reply {
 func sayBadParam(name string) reply {
 	return reply{mail.CodeParamSyntax, mail.Enhanced{5, 5, 4}, "the value of " + name + " makes no sense", "parameter", nil}
 }
-func sayHelloFirst() reply {
-	return reply{mail.CodeBadSequence, mail.Enhanced{5, 5, 1}, "say EHLO or HELO first", "sequence", nil}
+func (s *Server) sayHelloFirst(addr netip.Addr) reply {
+	return reply{mail.CodeBadSequence, mail.Enhanced{5, 5, 1},
+		fmt.Sprintf("say EHLO or HELO first. If %s cannot, its registration can say device: {commands: \"sloppy\"}; %s", addr, s.link("change it", addr)), "sequence", nil}
+}
+func (s *Server) saySloppy(addr netip.Addr, form string) reply {
+	return reply{mail.CodeParamSyntax, mail.Enhanced{5, 5, 4},
+		fmt.Sprintf("the form is: %s, no blank before the bracket. If %s cannot say so, its registration can say device: {commands: \"sloppy\"}; %s", form, addr, s.link("change it", addr)), "sloppy", nil}
 }
 func sayMailFirst() reply {
 	return reply{mail.CodeBadSequence, mail.Enhanced{5, 5, 1}, "MAIL comes first", "sequence", nil}

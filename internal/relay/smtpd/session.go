@@ -2,7 +2,6 @@ package smtpd
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"slices"
@@ -26,6 +25,7 @@ type transaction struct {
 	msg     Message        // from the end of the recipients on
 	chunks  *chunks        // nil for DATA
 	proof   *proof.Claim   // of a proof of control; then nothing is stored
+	needed  Needed         // of the device's leniencies, so far
 }
 
 // A session is what go-smtp calls for one client. It reads its arguments from
@@ -46,7 +46,7 @@ func (s *session) Mail(_ string, o *smtp.MailOptions) error {
 		return s.refuse(s.srv.saySender(v, from))
 	}
 	_, required := c.path.get("REQUIRETLS")
-	c.tx = &transaction{verdict: v, env: mail.Envelope{
+	c.tx = &transaction{verdict: v, needed: Needed{OldTLS: c.oldTLS, NoHELO: c.noHELO, Commands: c.path.sloppy}, env: mail.Envelope{
 		From: from, Body: mail.BodyType(o.Body), UTF8: o.UTF8, RequireTLS: required,
 		Ret: string(o.Return), EnvID: o.EnvelopeID,
 		Client: c.addr, HELO: c.helo, Protocol: c.protocol(o.UTF8), TLS: c.tlsState,
@@ -100,6 +100,7 @@ func (s *session) Rcpt(_ string, o *smtp.RcptOptions) error {
 		rcpt.ORcpt = strings.ToLower(string(o.OriginalRecipientType)) + ";" + o.OriginalRecipient
 	}
 	c.tx.env.To = append(c.tx.env.To, rcpt)
+	c.tx.needed.Commands = c.tx.needed.Commands || c.path.sloppy
 	c.sayInsteadOf(sayRecipientOK(to))
 	return nil
 }
@@ -191,7 +192,7 @@ func (c *conn) begin() *reply {
 	no := func(r reply) *reply { return &r }
 	switch {
 	case !c.greeted:
-		return no(sayHelloFirst())
+		return no(c.srv.sayHelloFirst(c.addr))
 	case c.tx == nil:
 		return no(sayMailFirst())
 	case len(c.tx.env.To) == 0:
@@ -230,24 +231,6 @@ func (c *conn) storeFailed(doing string, err error) reply {
 		return sayNoSpace()
 	}
 	return sayStoreFailed()
-}
-
-// device is the leniency profile of the client; strict where there is none.
-func (c *conn) device() (bareLF, tlsProfile string, addHeaders bool) {
-	v := c.verdict
-	if c.tx != nil {
-		v = c.tx.verdict
-	}
-	if h := v.Host; h != nil {
-		return h.Device.BareLF, h.Device.TLS, h.Device.AddHeaders
-	}
-	return "reject", "modern", true
-}
-
-// tlsConfig is what STARTTLS would use; nil where it is not offered.
-func (c *conn) tlsConfig() *tls.Config {
-	_, profile, _ := c.device()
-	return c.srv.tls.forDevice(profile)
 }
 
 // discard keeps nothing: the message of a proof of control.

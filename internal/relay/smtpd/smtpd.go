@@ -100,13 +100,25 @@ type Prover interface {
 	Add(rec proof.Record) (news bool, err error)
 }
 
-// An Observer is told of the refusals of clients that are on campus, for
-// whoever asks later why a machine's mail did not go out. It is called for each
-// refused command, by many sessions at once, and must not wait for anything.
+// An Observer is told of each message that was accepted, and of the refusals of
+// clients that are on campus, for whoever asks later who sends what, and why a
+// machine's mail did not go out. It is called by many sessions at once and must
+// not wait for anything.
 type Observer interface {
+	// Accepted is called once for each message that was answered 250; not for
+	// proofs of control, which are no mail.
+	Accepted(addr netip.Addr, a Accepted)
 	// Refused: registered says whether the register has the address; stage and
 	// reason are the labels of the metrics; said is the reply, printable ASCII.
 	Refused(addr netip.Addr, registered bool, stage, reason, said string)
+}
+
+// An Accepted is what an Observer is told of a message.
+type Accepted struct {
+	Recipients int
+	Octets     int64  // as they arrived
+	TLS        string // version, such as "TLS 1.3"; "": clear text
+	Needed     Needed
 }
 
 // Options of New. Hostname, Postmaster, Register and Store must be set.

@@ -38,6 +38,12 @@ func (t tlsConfigs) forDevice(profile string) *tls.Config {
 	return t.modern
 }
 
+// needsLegacy reports whether the modern configuration would not have come to
+// what s is.
+func needsLegacy(s tls.ConnectionState) bool {
+	return s.Version < tls.VersionTLS12 || !slices.ContainsFunc(tls.CipherSuites(), func(c *tls.CipherSuite) bool { return c.ID == s.CipherSuite })
+}
+
 // tlsName is the version and suite, as the envelope and Received tell it.
 func tlsName(s tls.ConnectionState) string {
 	return tls.VersionName(s.Version) + " " + tls.CipherSuiteName(s.CipherSuite)
