@@ -222,6 +222,7 @@ type Server struct {
 	log        *slog.Logger
 	metrics    *metrics
 	tally      tally
+	refusals   refusalLog
 	crowd      *crowd
 	buffers    buffers
 	loop       *smtp.Server // go-smtp: the command loop
