@@ -52,7 +52,7 @@ var rooms = map[string][]string{
 	"internal/relay/dsn":      {"internal/mail", "internal/relay/spool"},
 	"internal/relay/queue":    {"internal/mail", "internal/relay/spool", "internal/relay/dsn"},
 	"internal/relay/deliver":  {"internal/mail", "internal/relay/spool"},
-	"internal/relay/limits":   {"internal/register/policy", "internal/register/registration"},
+	"internal/relay/limits":   {"internal/register/policy", "internal/register/registration", "internal/durable"},
 	"internal/relay/activity": {"internal/durable"},
 	"internal/relay/smtpd":    {"internal/mail", "internal/register/policy", "internal/register/proof", "internal/register/registration"}, // registration: the values inside a Verdict
 

@@ -123,13 +123,26 @@ type Proof struct {
 
 // Limits are what a client may take; none is zero.
 type Limits struct {
-	MessageBytes       int64
-	Recipients         int // of one message
-	Sessions           int // all clients together
-	SessionsPerAddress int
-	IdleCommand        time.Duration
-	IdleData           time.Duration
-	DataRate           int64 // octets a second
+	MessageBytes            int64
+	Recipients              int // of one message
+	Sessions                int // all clients together
+	SessionsPerAddress      int
+	SessionsPerRegistration int
+	MemoryBytes             int64
+	MinutePart              float64 // of an hour's messages; 0.01 to 1, as MachinePart
+	MachinePart             float64 // of a registration's budgets
+	RecipientsPerMessage    int
+	BytesPerMessage         int64
+	Unregistered            Unregistered
+	IdleCommand             time.Duration
+	IdleData                time.Duration
+	DataRate                int64 // octets a second
+}
+
+// Unregistered is what an address on campus may do in an hour that may not send.
+type Unregistered struct {
+	SessionsPerHour   int
+	RecipientsPerHour int // that are refused
 }
 
 // Queue says how long a message is tried.

@@ -43,6 +43,11 @@ type rawRelay struct {
 	Limits  struct {
 		MessageBytes                             int64
 		Recipients, Sessions, SessionsPerAddress int
+		SessionsPerRegistration                  int
+		MemoryBytes, BytesPerMessage             int64
+		MinutePart, MachinePart                  float64
+		RecipientsPerMessage                     int
+		Unregistered                             Unregistered
 		IdleCommand, IdleData                    string
 		DataRate                                 int64
 	}
@@ -91,13 +96,18 @@ func (d *document) relay(raw *rawRelay) *Relay {
 	l := raw.Limits
 	r.Limits = Limits{
 		MessageBytes: l.MessageBytes, Recipients: l.Recipients, DataRate: l.DataRate,
-		Sessions: l.Sessions, SessionsPerAddress: l.SessionsPerAddress,
+		Sessions: l.Sessions, SessionsPerAddress: l.SessionsPerAddress, SessionsPerRegistration: l.SessionsPerRegistration,
+		MemoryBytes: l.MemoryBytes, MinutePart: l.MinutePart, MachinePart: l.MachinePart,
+		RecipientsPerMessage: l.RecipientsPerMessage, BytesPerMessage: l.BytesPerMessage, Unregistered: l.Unregistered,
 		IdleCommand: d.duration("limits.idleCommand", l.IdleCommand, time.Second, time.Hour),
 		IdleData:    d.duration("limits.idleData", l.IdleData, time.Second, time.Hour),
 	}
 	r.Queue = d.queue(raw)
 	if l.SessionsPerAddress > l.Sessions && l.Sessions > 0 {
 		d.wrong("limits.sessionsPerAddress", "limits.sessionsPerAddress is larger than limits.sessions")
+	}
+	if l.SessionsPerRegistration < l.SessionsPerAddress && l.SessionsPerRegistration > 0 && d.has("limits.sessionsPerRegistration") {
+		d.wrong("limits.sessionsPerRegistration", "limits.sessionsPerRegistration is smaller than limits.sessionsPerAddress")
 	}
 	if len(r.Listen.Submission) > 0 && !r.TLS.Enabled() && !d.has("tls") {
 		d.warn("listen.submission", "the submission port has no certificate, so it can take no message",

@@ -13,6 +13,7 @@ import (
 	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/proof"
 	"example.edu/gatepost/internal/relay/activity"
+	"example.edu/gatepost/internal/relay/limits"
 	"example.edu/gatepost/internal/relay/smtpd"
 	"example.edu/gatepost/internal/status"
 )
@@ -48,7 +49,45 @@ func (r *relay) openClients(c *config.Relay) (err error) {
 		Register: r.knownAddresses,
 		Logger:   r.log,
 	})
+	if err != nil {
+		return err
+	}
+	l := c.Limits
+	r.budgets, err = limits.Open(limits.Options{
+		File: filepath.Join(c.State, "limits"),
+		Terms: limits.Terms{
+			MinutePart: l.MinutePart, MachinePart: l.MachinePart,
+			RecipientsPerMessage: l.RecipientsPerMessage, OctetsPerMessage: l.BytesPerMessage,
+			MaxRecipients: l.Recipients, MaxOctets: l.MessageBytes,
+			StrangerSessions: l.Unregistered.SessionsPerHour, StrangerTries: l.Unregistered.RecipientsPerHour,
+		},
+		Logger:     r.log,
+		Registerer: r.registry,
+	})
 	return err
+}
+
+// A limiter holds clients to their budgets.
+type limiter struct{ budgets *limits.Budgets }
+
+var _ smtpd.Limiter = limiter{}
+
+func (l limiter) Check(v policy.Verdict, u smtpd.Use, now time.Time) (smtpd.Over, bool) {
+	over, ok := l.budgets.Check(v, limits.Use(u), now)
+	return tell(over), ok
+}
+
+func (l limiter) Take(v policy.Verdict, u smtpd.Use, now time.Time) (smtpd.Over, bool) {
+	over, ok := l.budgets.Take(v, limits.Use(u), now)
+	return tell(over), ok
+}
+
+func (l limiter) Settle(v policy.Verdict, took, used smtpd.Use, now time.Time) {
+	l.budgets.Settle(v, limits.Use(took), limits.Use(used), now)
+}
+
+func tell(o limits.Over) smtpd.Over {
+	return smtpd.Over{Limit: o.Limit, Whose: o.Whose, RoomAt: o.RoomAt, RoomIn: o.RoomIn}
 }
 
 // knownAddresses asks the register in force whether it has an address.
@@ -159,7 +198,8 @@ func proofReport(p proof.Record) status.Proof {
 
 // addressReport is what is known of one address.
 func (r *relay) addressReport(addr netip.Addr) status.Address {
-	v := r.lookup(addr, time.Now())
+	now := time.Now()
+	v := r.lookup(addr, now)
 	seen := r.activity.Of(v.Addr)
 	out := status.Address{
 		IP:       v.Addr,
@@ -178,6 +218,9 @@ func (r *relay) addressReport(addr netip.Addr) status.Address {
 	}
 	if b := v.Block; b != nil {
 		out.Block = &status.Block{Reason: b.Reason, File: b.Path, Until: b.Until}
+	}
+	for _, l := range r.budgets.Left(v, now) {
+		out.Budgets = append(out.Budgets, status.Budget{Name: l.Budget, Whose: l.Whose, Limit: l.Limit, AtOnce: l.AtOnce, Left: l.Left, FullAt: l.FullAt})
 	}
 	for _, f := range seen.Refusals {
 		out.Refusals = append(out.Refusals, status.Refusal(f))

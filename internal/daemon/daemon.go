@@ -75,6 +75,7 @@ type relay struct {
 	queue    *queue.Queue
 	proofs   prover
 	activity *activity.Book
+	budgets  *limits.Budgets
 	certs    *certificates // nil: no TLS
 	server   *smtpd.Server
 	status   *status.Server
@@ -181,6 +182,7 @@ func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
 		loop{"queue", r.queue.Run},
 		loop{"holds", r.recheckHolds},
 		loop{"activity of the clients", r.activity.Run}, // ends after the ports, and saves what they brought
+		loop{"budgets of the clients", r.budgets.Run},   // likewise
 	)
 	s.start(
 		loop{"register", r.register.Run},
@@ -298,13 +300,14 @@ func (r *relay) newServer(c *config.Relay) (err error) {
 		Portal:     c.Portal,
 		Register:   smtpd.RegisterFunc(r.lookup),
 		Store:      store{r.spool, r.queue},
-		Limiter:    &limits.Volume{},
+		Limiter:    limiter{r.budgets},
 		Prover:     r.proofs,
 		Observer:   observer{r.activity},
 		RequireTLS: true,
 		Limits: smtpd.Limits{
 			MaxMessage: l.MessageBytes, MaxRecipients: l.Recipients,
-			Sessions: l.Sessions, SessionsPerAddress: l.SessionsPerAddress,
+			Sessions: l.Sessions, SessionsPerAddress: l.SessionsPerAddress, SessionsPerRegistration: l.SessionsPerRegistration,
+			Memory:  l.MemoryBytes,
 			Command: l.IdleCommand, Stall: l.IdleData, MinRate: int(l.DataRate),
 		},
 		Logger:     r.log,

@@ -20,6 +20,7 @@ type Address struct {
 	Block        *Block        `json:"block,omitempty"`        // nil: none
 	Proofs       []Proof       `json:"proofs"`                 // of control, the newest first
 	Mail         Mail          `json:"mail"`
+	Budgets      []Budget      `json:"budgets"`  // what it may still send, or try, now
 	Refusals     []Refusal     `json:"refusals"` // the last ones, the newest first
 }
 
@@ -52,6 +53,16 @@ type Mail struct {
 	Month int       `json:"month"` // in the last 30 days, to the day
 }
 
+// A Budget is what is left of one limit on an address, or on its registration.
+type Budget struct {
+	Name   string    `json:"name"`   // what is counted and in which time: "messages-hour", "octets-day"
+	Whose  string    `json:"whose"`  // the file of the registration, for all its machines together; or the address
+	Limit  int64     `json:"limit"`  // in that time
+	AtOnce int64     `json:"atOnce"` // what it holds when it is full
+	Left   int64     `json:"left"`   // of AtOnce, now; below zero: more was used than allowed
+	FullAt time.Time `json:"fullAt"` // when it is full again, if nothing more is used
+}
+
 // A Refusal is a run of like refusals of an address.
 type Refusal struct {
 	At     time.Time `json:"at"`    // the newest
@@ -65,6 +76,7 @@ type Refusal struct {
 func (a Address) finish(host string, now time.Time) Address {
 	a.Host, a.At = host, now
 	a.Proofs = append([]Proof{}, a.Proofs...)
+	a.Budgets = append([]Budget{}, a.Budgets...)
 	a.Refusals = append([]Refusal{}, a.Refusals...)
 	return a
 }
@@ -126,6 +138,9 @@ func (a Address) Text() string {
 		p("mail", "last %s; the first %s", stamp(m.Last), stamp(m.First))
 		p("", "%s in 24 hours, %s in 7 days, %s in 30 days", thousands(int64(m.Day)), thousands(int64(m.Week)), thousands(int64(m.Month)))
 	}
+	for i, line := range a.budgetLines() {
+		p(first(i, "left"), "%s", line)
+	}
 	if len(a.Proofs) == 0 {
 		p("proofs", "none: control of it was never proved to this relay")
 	}
@@ -145,6 +160,50 @@ func (a Address) Text() string {
 		p("", "  %s", visible(f.Said))
 	}
 	return b.String()
+}
+
+// budgetLines say what is left, a line for each kind of thing that is counted.
+func (a Address) budgetLines() (lines []string) {
+	whose, what := "", ""
+	for _, g := range a.Budgets {
+		kind, span, _ := strings.Cut(g.Name, "-")
+		if g.Whose != whose {
+			whose, what = g.Whose, ""
+			if whose == a.IP.String() {
+				lines = append(lines, "of this machine:")
+			} else {
+				lines = append(lines, "of "+visible(whose)+":")
+			}
+		}
+		number := thousands
+		if kind == "octets" {
+			number = octets
+		}
+		text := fmt.Sprintf("%s of %s a %s", number(max(0, g.Left)), number(g.AtOnce), visible(span))
+		if g.AtOnce > g.Limit {
+			text = fmt.Sprintf("%s of %s, and %s more a %s", number(max(0, g.Left)), number(g.AtOnce), number(g.Limit), visible(span))
+		}
+		if what == kind {
+			lines[len(lines)-1] += ", " + text
+			continue
+		}
+		what = kind
+		lines = append(lines, fmt.Sprintf("  %-10s %s", visible(kind), text))
+	}
+	for i := range lines {
+		lines[i] = strings.ReplaceAll(lines[i], " a hour", " an hour")
+	}
+	return lines
+}
+
+// octets writes a size for people.
+func octets(n int64) string {
+	units, v, i := []string{"octets", "KiB", "MiB", "GiB", "TiB"}, float64(n), 0
+	for v >= 1024 && i < len(units)-1 {
+		v /= 1024
+		i++
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", v), ".0") + " " + units[i]
 }
 
 // first is the label of the first line of a list.

@@ -31,6 +31,12 @@ func addresses() map[string]status.Address {
 			Contact: "physics-it@umich.edu", Name: "mfp1.physics.lsa.umich.edu", LastDay: "2027-11-30", Commit: commit},
 		Proofs: proofs(5),
 		Mail:   status.Mail{First: now.AddDate(0, -3, 0), Last: now.Add(-time.Minute), Day: 12, Week: 40, Month: 1333},
+		Budgets: []status.Budget{
+			{Name: "messages-minute", Whose: "registrations/lsa-physics/mfp.cue", Limit: 100, AtOnce: 100, Left: 60, FullAt: now.Add(time.Minute)},
+			{Name: "messages-hour", Whose: "registrations/lsa-physics/mfp.cue", Limit: 200, AtOnce: 200, Left: 160, FullAt: now.Add(time.Minute)},
+			{Name: "recipients-day", Whose: "registrations/lsa-physics/mfp.cue", Limit: 50, AtOnce: 100, Left: -1, FullAt: now.Add(time.Minute)},
+			{Name: "octets-day", Whose: mfp.String(), Limit: 4 << 30, AtOnce: 4 << 30, Left: 4<<30 - 300<<20, FullAt: now.Add(time.Minute)},
+		},
 		Refusals: []status.Refusal{
 			{At: now.Add(-2 * time.Hour), Count: 1200, Stage: "MAIL", Reason: "sender", Said: "550 5.7.1 141.211.13.21 may not send as <root@localhost>; change it at https://relay.umich.edu/register?ip=141.211.13.21"},
 			{At: now.Add(-48 * time.Hour), Count: 1, Stage: "RCPT", Reason: "unregistered", Said: "550 5.7.1 141.211.13.21 is not registered with this relay; write to postmaster@umich.edu"},
@@ -38,13 +44,14 @@ func addresses() map[string]status.Address {
 	}
 	full.Proofs[0].TLS, full.Proofs[0].Port = "TLS 1.3 TLS_AES_128_GCM_SHA256", "submission"
 	blocked := full
-	blocked.Standing, blocked.Mail, blocked.Proofs, blocked.Refusals = "blocked", status.Mail{}, nil, nil
+	blocked.Standing, blocked.Mail, blocked.Proofs, blocked.Refusals, blocked.Budgets = "blocked", status.Mail{}, nil, nil, nil
 	blocked.Block = &status.Block{Reason: "sent 40,000 messages overnight", File: "registrations/blocks/mfp1.cue", Until: now.AddDate(0, 0, 8)}
 	here := blocked
 	here.Registration, here.Block = nil, &status.Block{Reason: "worm"}
 	hostile := full
 	hostile.Standing = "\x1b[2J\r\nregistered"
 	hostile.Registration = &status.Registration{File: "\x1b[31m.cue", Department: "\u202e", Contact: "a\nb", Name: strings.Repeat("x", 10_000), LastDay: "\x07"}
+	hostile.Budgets = []status.Budget{{Name: "\x1b[2J-\r\n", Whose: "\x1b[31m"}, {Name: "no dash"}}
 	hostile.Refusals = []status.Refusal{{At: now, Count: 2, Stage: "\x1b", Said: "\x1b]0;owned\x07"}}
 	hostile.Proofs = []status.Proof{{IP: mfp, At: now, TLS: "\x1b"}}
 	return map[string]status.Address{"full": full, "blocked": blocked, "here": here, "hostile": hostile,

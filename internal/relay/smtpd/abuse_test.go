@@ -2,8 +2,6 @@ package smtpd
 
 import (
 	"slices"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,60 +67,5 @@ func TestMailForThePostmasterOfThisHostGoesToThePerson(t *testing.T) {
 	}
 	if want := []string{"postmaster@example.edu", "postmaster@example.edu", "postmaster@example.org"}; !slices.Equal(got, want) {
 		t.Errorf("recipients %q", got)
-	}
-}
-
-// counted is a Limiter that counts.
-type counted struct{ n atomic.Int32 }
-
-func (c *counted) Take(policy.Verdict, time.Time) (string, bool) { return "1 message", c.n.Add(1) == 1 }
-
-func TestAFullStoreCostsTheClientNoBudget(t *testing.T) {
-	budget := &counted{}
-	f := start(t, quick, func(o *Options) { o.Limiter = budget })
-	c := f.dial(t, strictClient, relayPort)
-	c.want("220")
-	c.do("EHLO x", "250")
-	f.store.fail("create", ErrFull)
-	for range 3 {
-		c.transaction()
-		c.do("DATA", "452 4.3.1")
-	}
-	f.store.fail("create", nil)
-	c.transaction()
-	c.do("DATA", "354")
-	c.do(".", "250 2.0.0 accepted")
-	c.transaction()
-	c.do("DATA", "451 4.7.1")
-	if f.store.aborted != 1 || len(f.store.all()) != 1 {
-		t.Errorf("%d aborted, %d stored", f.store.aborted, len(f.store.all()))
-	}
-}
-
-// A storm of refused connections is a few lines in the log, and one that says how
-// many had none.
-func TestAStormIsNotLoggedLineByLine(t *testing.T) {
-	var clock atomic.Int64
-	f := start(t, quick, func(o *Options) {
-		o.Now = func() time.Time { return time.Unix(1_800_000_000+clock.Load(), 0) }
-	})
-	refused := func(times int) (lines int) {
-		before := strings.Count(f.log.String(), "event=smtp.refused")
-		for range times {
-			c := f.dial(t, "127.0.0.5", relayPort)
-			c.want("554 5.7.1")
-			_ = c.nc.Close()
-		}
-		return strings.Count(f.log.String(), "event=smtp.refused") - before
-	}
-	if n := refused(refusalLines + 50); n != refusalLines {
-		t.Errorf("%d lines", n)
-	}
-	clock.Add(10)
-	if n := refused(2); n != 2 {
-		t.Errorf("%d lines of 2 in the next window", n)
-	}
-	if log := f.log.String(); strings.Count(log, "event=smtp.storm") != 1 || !strings.Contains(log, "event=smtp.storm count=50\n") {
-		t.Errorf("no line says how many had none, or several do")
 	}
 }

@@ -104,13 +104,14 @@ func (g *gate) meet(ctx context.Context, nc net.Conn) {
 		g.refuse(nc, v, r)
 		return
 	}
-	leave, ofAddress, ok := s.crowd.enter(addr, v.Standing == policy.Registered)
-	if !ok {
-		if ofAddress {
-			g.refuse(nc, v, s.sayFullAddress(addr, s.limits.SessionsPerAddress))
-		} else {
-			g.refuse(nc, v, s.sayFull())
-		}
+	leave, full := s.crowd.enter(v)
+	if full != roomForAll {
+		g.refuse(nc, v, s.sayCrowded(v, full))
+		return
+	}
+	if r, no := s.strangerOver(v); no {
+		leave()
+		g.refuse(nc, v, r)
 		return
 	}
 	g.all.Add(1)
@@ -232,48 +233,3 @@ func (h handoff) Accept() (net.Conn, error) {
 // Close does nothing: the gate ends the hand-off, after its sessions.
 func (h handoff) Close() error   { return nil }
 func (h handoff) Addr() net.Addr { return h.addr }
-
-// A crowd counts sessions, in all and for each address. Those that may not
-// send have a quarter of the places between them: whatever a campus full of
-// scanners and lost laptops does, the registered get in.
-type crowd struct {
-	most, mostEach int
-
-	mu        sync.Mutex // guards what follows
-	all       int
-	strangers int // of all
-	each      map[netip.Addr]int
-}
-
-func newCrowd(most, mostEach int) *crowd {
-	return &crowd{most: most, mostEach: mostEach, each: map[netip.Addr]int{}}
-}
-
-// enter takes a place; ok is false where there is none, and ofAddress says
-// whether the address alone has used its share up.
-func (c *crowd) enter(a netip.Addr, registered bool) (leave func(), ofAddress, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.each[a] >= c.mostEach {
-		return nil, true, false
-	}
-	stranger := 0
-	if !registered {
-		stranger = 1
-	}
-	if c.all >= c.most || c.strangers+stranger > max(1, c.most/4) {
-		return nil, false, false
-	}
-	c.all++
-	c.strangers += stranger
-	c.each[a]++
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.all--
-		c.strangers -= stranger
-		if c.each[a]--; c.each[a] == 0 {
-			delete(c.each, a)
-		}
-	}, false, true
-}

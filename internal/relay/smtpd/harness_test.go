@@ -152,7 +152,7 @@ func (c *campus) Lookup(a netip.Addr, _ time.Time) policy.Verdict {
 		v.Block = &registration.Block{Path: "registrations/blocks/2026-11-23-mfp1.cue"}
 	case 5:
 		none(policy.OffCampus)
-	case 6:
+	case 6, 15:
 		none(policy.Unregistered)
 	case 7:
 		v.Standing = policy.Expired
@@ -175,13 +175,6 @@ func (c *campus) Lookup(a netip.Addr, _ time.Time) policy.Verdict {
 		v.Standing = s
 	}
 	return v
-}
-
-// spent is a Limiter that says no to 127.0.0.13.
-type spent struct{}
-
-func (spent) Take(v policy.Verdict, _ time.Time) (string, bool) {
-	return "200 messages per hour", v.Addr != netip.MustParseAddr("127.0.0.13")
 }
 
 // A prover is the real one, with a secret and a file of its own.
@@ -327,7 +320,7 @@ func testOptions(t testing.TB, f *fixture, limits Limits) Options {
 	cert := testCertificate(t)
 	return Options{
 		Hostname: "relay.example.edu", Postmaster: "postmaster@example.edu", Portal: "https://relay.example.edu",
-		Register: f.campus, Store: f.store, Limiter: spent{}, Prover: f.proofs, Observer: &f.told, Limits: limits, RequireTLS: true,
+		Register: f.campus, Store: f.store, Limiter: &spent{}, Prover: f.proofs, Observer: &f.told, Limits: limits, RequireTLS: true,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil },
 		Logger:         slog.New(slog.NewTextHandler(f.log, nil)), Registerer: prometheus.NewRegistry(),
 	}

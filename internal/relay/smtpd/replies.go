@@ -123,9 +123,47 @@ func (s *Server) sayFull() reply {
 	return reply{mail.CodeShutdown, mail.Enhanced{4, 7, 0}, "too many connections at once; try again in a minute", "sessions", nil}
 }
 
-func (s *Server) sayFullAddress(addr netip.Addr, most int) reply {
-	return reply{mail.CodeShutdown, mail.Enhanced{4, 7, 0},
-		fmt.Sprintf("too many connections at once from %s (%d are allowed); try again in a minute", addr, most), "sessions-address", nil}
+func (s *Server) sayCrowded(v policy.Verdict, full crowding) reply {
+	switch full {
+	case fullAddress:
+		return reply{mail.CodeShutdown, mail.Enhanced{4, 7, 0},
+			fmt.Sprintf("too many connections at once from %s (%d are allowed); try again in a minute", v.Addr, s.limits.SessionsPerAddress), "sessions-address", nil}
+	case fullRegistration:
+		return reply{mail.CodeShutdown, mail.Enhanced{4, 7, 0},
+			fmt.Sprintf("too many connections at once from the machines of %s (%d are allowed); try again in a minute", registrationPath(v), s.limits.SessionsPerRegistration), "sessions-registration", nil}
+	}
+	return s.sayFull()
+}
+
+// sayStrangerOver is for a client that may not send and keeps trying.
+func (s *Server) sayStrangerOver(v policy.Verdict, over Over) reply {
+	why := "is not registered with this relay"
+	verb := "register"
+	if v.Standing == policy.Expired {
+		why, verb = "has a registration that has expired", "renew"
+	}
+	return reply{mail.CodeShutdown, mail.Enhanced{4, 7, 1},
+		fmt.Sprintf("%s %s and has used up its %s; the next is in %s, at %s; %s", v.Addr, why, over.Limit, span(over.RoomIn), stamp(over.RoomAt), s.link(verb, v.Addr)), "limit-stranger", nil}
+}
+
+// span is a length of time in words, rounded up: "6m", "2h5m", "45s".
+func span(d time.Duration) string {
+	d = max(time.Second, (d + time.Second - 1).Truncate(time.Second))
+	if d > time.Hour {
+		d = (d + time.Minute - 1).Truncate(time.Minute)
+	}
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
+}
+
+// stamp is a time in words, rounded up to the second.
+func stamp(t time.Time) string {
+	return t.Add(time.Second - 1).UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
 // What the register says no to.
@@ -158,9 +196,20 @@ func (s *Server) saySender(v policy.Verdict, from mail.Address) reply {
 			v.Addr, from.Path(), registrationPath(v), s.link("change it", v.Addr)), "sender", nil}
 }
 
-func (s *Server) sayOverLimit(v policy.Verdict, limit string) reply {
-	return reply{mail.CodeLocalError, mail.Enhanced{4, 7, 1},
-		fmt.Sprintf("%s is over its limit of %s (%s); try later, or %s", v.Addr, limit, registrationPath(v), s.link("ask for more", v.Addr)), "limit", nil}
+// sayOverLimit is for what a budget has no room for: a message, or, if further,
+// one more recipient of a message that has some.
+func (s *Server) sayOverLimit(v policy.Verdict, over Over, further bool) reply {
+	whose := registrationPath(v)
+	if over.Whose != whose {
+		whose = "as one machine of several in " + whose
+	}
+	r := reply{mail.CodeLocalError, mail.Enhanced{4, 7, 1},
+		fmt.Sprintf("%s is over its limit of %s (%s); there is room again in %s, at %s; to have more, %s",
+			v.Addr, over.Limit, whose, span(over.RoomIn), stamp(over.RoomAt), s.link("ask", v.Addr)), "limit", nil}
+	if further {
+		r.code, r.enh = mail.CodeNoStorage, mail.Enhanced{4, 5, 3}
+	}
+	return r
 }
 
 // Proofs of control. A token that is for another address gets the same words
@@ -345,6 +394,9 @@ func sayBadChunk() reply {
 }
 func sayNoSpace() reply {
 	return reply{mail.CodeNoStorage, mail.Enhanced{4, 3, 1}, "no space to keep the message safe; try again later", "full", nil}
+}
+func sayNoMemory() reply {
+	return reply{mail.CodeLocalError, mail.Enhanced{4, 3, 2}, "the relay has as many messages under way as it can hold; try again in a minute", "memory", nil}
 }
 func sayStoreFailed() reply {
 	return reply{mail.CodeLocalError, mail.Enhanced{4, 3, 0}, "the message could not be kept safe; try again later", "store", nil}

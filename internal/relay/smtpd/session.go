@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/emersion/go-smtp"
@@ -26,6 +27,10 @@ type transaction struct {
 	chunks  *chunks        // nil for DATA
 	proof   *proof.Claim   // of a proof of control; then nothing is stored
 	needed  Needed         // of the device's leniencies, so far
+
+	declared int64 // octets that MAIL said, SIZE (RFC 1870); 0: nothing
+	took     Use   // from the budgets, and not settled yet
+	memory   int64 // octets claimed of Server.memory
 }
 
 // A session is what go-smtp calls for one client. It reads its arguments from
@@ -52,6 +57,9 @@ func (s *session) Mail(_ string, o *smtp.MailOptions) error {
 		Client: c.addr, HELO: c.helo, Protocol: c.protocol(o.UTF8), TLS: c.tlsState,
 		Registration: pathOf(v), Commit: v.Commit, Arrival: s.srv.now(),
 	}}
+	if size, ok := c.path.get("SIZE"); ok {
+		c.tx.declared, _ = strconv.ParseInt(size.value, 10, 64) // checked by checkMailParam
+	}
 	c.sayInsteadOf(saySenderOK(from))
 	return nil
 }
@@ -89,6 +97,16 @@ func (s *session) Rcpt(_ string, o *smtp.RcptOptions) error {
 		return s.refuse(sayTooManyRecipients(s.srv.limits.MaxRecipients))
 	}
 	if r := s.srv.admit(c, to); r != nil {
+		err := s.refuse(*r)
+		c.spendTry()
+		return err
+	}
+	if c.tx.proof == nil {
+		if r := c.checkRecipient(); r != nil {
+			return s.refuse(*r)
+		}
+	}
+	if r := c.claim(recipientMemory); r != nil {
 		return s.refuse(*r)
 	}
 	var notify []string
@@ -177,17 +195,24 @@ func (s *session) refuse(r reply) error {
 	return errRefused
 }
 
-// dropTransaction aborts what is not committed.
+// dropTransaction aborts what is not committed, and gives back what was taken
+// for it.
 func (c *conn) dropTransaction() {
-	if c.tx != nil && c.tx.msg != nil {
+	if c.tx == nil {
+		return
+	}
+	if c.tx.msg != nil {
 		c.tx.msg.Abort()
 		c.tx.msg = nil
 	}
+	c.settle(Use{})
+	c.srv.memory.release(c.tx.memory)
 	c.tx = nil
 }
 
-// begin checks that a body may come now, begins a message in the store, so that
-// a full store says so before the body is sent, and charges the budget.
+// begin checks that a body may come now, charges the budgets, and begins a
+// message in the store, so that a full store says so before the body is sent.
+// What is refused after the charge is given back by dropTransaction.
 func (c *conn) begin() *reply {
 	no := func(r reply) *reply { return &r }
 	switch {
@@ -204,6 +229,12 @@ func (c *conn) begin() *reply {
 	if r := c.srv.standingReply(c.standing()); r != nil {
 		return r
 	}
+	if r := c.claim(bodyMemory); r != nil {
+		return r
+	}
+	if r := c.charge(); r != nil {
+		return r
+	}
 	ctx, cancel := context.WithTimeout(c.ctx, c.srv.limits.Commit)
 	defer cancel()
 	env := c.tx.env
@@ -213,11 +244,6 @@ func (c *conn) begin() *reply {
 		return no(c.storeFailed("begin", err))
 	}
 	c.tx.msg = msg
-	if l := c.srv.limiter; l != nil { // last: what the store lacks is not charged to the client
-		if limit, ok := l.Take(c.tx.verdict, c.srv.now()); !ok {
-			return no(c.srv.sayOverLimit(c.tx.verdict, limit))
-		}
-	}
 	return nil
 }
 

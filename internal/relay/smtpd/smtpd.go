@@ -81,13 +81,6 @@ func (f RegisterFunc) Lookup(addr netip.Addr, now time.Time) policy.Verdict { re
 
 var _ Register = RegisterFunc(nil)
 
-// A Limiter holds a registration to its budget. Take asks for one message and
-// is called once a message, before its body; if it says no, limit names the
-// exhausted budget in plain words ("200 messages per hour").
-type Limiter interface {
-	Take(v policy.Verdict, now time.Time) (limit string, ok bool)
-}
-
 // A Prover knows the tokens by which a department proves that it controls an
 // address, and keeps the proofs. Its methods may be called by many sessions at
 // once.
@@ -155,11 +148,13 @@ type Limits struct {
 	MaxHops       int   // 50: Received lines before it is called a loop, RFC 5321 §6.3
 	MaxRecipients int   // 1000: recipients of one message
 
-	Sessions           int // 2000: at once; those that may not send have a quarter of it between them
-	SessionsPerAddress int // 250: at once, from one address
-	Refusals           int // 256: greetings being refused at once; more are closed without a word
-	Errors             int // 20: refused or unknown commands since the last accepted message; one more closes the connection
-	Idle               int // 100: commands since the last accepted message that got nothing done
+	Sessions                int   // 2000: at once; those that may not send have a quarter of it between them
+	SessionsPerAddress      int   // 250: at once, from one address
+	SessionsPerRegistration int   // 500: at once, from all machines of one registration
+	Memory                  int64 // 256 MiB: octets that recipients and bodies under way may hold, all sessions together
+	Refusals                int   // 256: greetings being refused at once; more are closed without a word
+	Errors                  int   // 20: refused or unknown commands since the last accepted message; one more closes the connection
+	Idle                    int   // 100: commands since the last accepted message that got nothing done
 
 	Command   time.Duration // 5 min, RFC 5321 §4.5.3.2.7: to send one whole command line
 	Stall     time.Duration // 3 min, RFC 5321 §4.5.3.2.5: between two pieces of a body
@@ -181,6 +176,8 @@ func (l Limits) withDefaults() Limits {
 	set(&l.MaxRecipients, 1000)
 	set(&l.Sessions, 2000)
 	set(&l.SessionsPerAddress, 250)
+	set(&l.SessionsPerRegistration, 500)
+	set(&l.Memory, 256<<20)
 	set(&l.Refusals, 256)
 	set(&l.Errors, 20)
 	set(&l.Idle, 100)
@@ -222,8 +219,8 @@ type Server struct {
 	log        *slog.Logger
 	metrics    *metrics
 	tally      tally
-	refusals   refusalLog
 	crowd      *crowd
+	memory     memory
 	buffers    buffers
 	loop       *smtp.Server // go-smtp: the command loop
 }
@@ -267,7 +264,8 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("smtpd: registering metrics: %w", err)
 	}
 	s.metrics = m
-	s.crowd = newCrowd(s.limits.Sessions, s.limits.SessionsPerAddress)
+	s.crowd = newCrowd(s.limits)
+	s.memory.most = s.limits.Memory
 	s.loop = s.newLoop()
 	return s, nil
 }
