@@ -22,7 +22,9 @@ func newSubmit(o Options) *cobra.Command {
 		Short: "Open the pull request for files of the register",
 		Long: "Open the pull request for files of the register, as they are on disk; one that\n" +
 			"is gone is removed. They are checked first against the base, and nothing is sent\n" +
-			"while they have an error. The checkout's branch, index and files stay as they are.\n\n" +
+			"while they have an error. The checkout's branch, index and files stay as they are.\n" +
+			"A team whose members the token may not see makes a warning: the check of the pull\n" +
+			"request decides then.\n\n" +
 			"On GitHub (origin is there, and GITHUB_TOKEN is set) it is a pull request. In a\n" +
 			"plain git repository it is a branch request/NUMBER-NAME, made in the repository\n" +
 			"that origin names if that is on this disk, else in this one.",
@@ -81,7 +83,7 @@ func (s *submission) run(ctx context.Context, dir string, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.judge(ctx, base, head, changes); err != nil {
+	if err := s.judge(ctx, base, head); err != nil {
 		return err
 	}
 	p := forge.Proposal{
@@ -183,28 +185,43 @@ func (s *submission) change(ctx context.Context, base *tree, paths []string) (*t
 }
 
 // judge refuses what a check of the pull request would.
-func (s *submission) judge(ctx context.Context, base, head *tree, changes []forge.Change) error {
+func (s *submission) judge(ctx context.Context, base, head *tree) error {
 	p, stop := startProgress(ctx, s.o.Stderr, "checking", "files")
 	defer stop()
 	change, err := review.Read(ctx, base.Tree, head.Tree, s.o.Now(), s.c.shelf, &p.Counter)
 	if err != nil {
 		return explainTree(err)
 	}
-	author, err := s.target.author(ctx, change.Was(), changes)
+	author, err := s.target.author(ctx, change)
 	if err != nil {
 		return err
 	}
 	stop()
-	problems := change.Problems(author)
-	errors := slices.DeleteFunc(slices.Clone(problems), func(p registration.Problem) bool { return p.Severity == registration.Warning })
-	if len(errors) == 0 {
-		return nil
-	}
-	if err := problemsText(s.o.Stderr, errors); err != nil {
+	shown, errors := reportable(change.Problems(author))
+	if err := problemsText(s.o.Stderr, shown); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.o.Stderr, "%s: nothing was submitted\n", count(len(errors), "error", "errors"))
-	return errProblems
+	if errors > 0 {
+		fmt.Fprintf(s.o.Stderr, "%s: nothing was submitted\n", count(errors, "error", "errors"))
+		return errProblems
+	}
+	return nil
+}
+
+// reportable are the problems that whoever submits has to see, and how many of
+// them are errors. What stood there before is none of this request, but whether
+// its author may make it is: that this could not be told is never left out.
+func reportable(problems []registration.Problem) (shown []registration.Problem, errors int) {
+	for _, p := range problems {
+		switch {
+		case p.Severity != registration.Warning:
+			errors++
+		case p.Rule != registration.RuleAuthorNotSpeaker:
+			continue
+		}
+		shown = append(shown, p)
+	}
+	return shown, errors
 }
 
 // nameOf names the branch after the first file.

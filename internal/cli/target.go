@@ -10,6 +10,7 @@ import (
 
 	"example.edu/gatepost/internal/register/forge"
 	"example.edu/gatepost/internal/register/policy"
+	"example.edu/gatepost/internal/register/review"
 )
 
 // A target is where a request is opened.
@@ -113,9 +114,9 @@ func hostOf(server string) string {
 }
 
 // author is who the forge will say opened the request; nobody where there are
-// no accounts. Whether they are in a team that this token may not see is left
-// to the check of the pull request.
-func (t *target) author(ctx context.Context, base *policy.Snapshot, changes []forge.Change) (policy.Author, error) {
+// no accounts. A team that this token may not look into is left to the check of
+// the pull request, and is said to be (policy.Author.Unread).
+func (t *target) author(ctx context.Context, change *review.Change) (policy.Author, error) {
 	if t.github == nil {
 		return policy.Author{}, nil
 	}
@@ -124,17 +125,13 @@ func (t *target) author(ctx context.Context, base *policy.Snapshot, changes []fo
 		return policy.Author{}, explainOpen(err)
 	}
 	author := policy.Author{Login: who.Login, ID: who.ID}
-	asked := map[int64]bool{}
-	for _, c := range changes {
-		id, _, _ := strings.Cut(strings.TrimPrefix(c.Path, registerDir+"/"), "/")
-		d := base.Department(id)
-		if d == nil || d.Team.ID == 0 || asked[d.Team.ID] {
-			continue
-		}
-		asked[d.Team.ID] = true
-		team, err := t.github.Team(ctx, d.Team.Slug)
-		if err != nil || team.ID == d.Team.ID && team.Has(who.ID) {
-			author.Teams = append(author.Teams, d.Team.ID)
+	for _, want := range change.Teams(author) {
+		team, err := t.github.Team(ctx, want.Slug)
+		switch {
+		case err != nil:
+			author.Unread = append(author.Unread, want.ID)
+		case team.ID == want.ID && team.Has(who.ID): // the slug may be another team's by now
+			author.Teams = append(author.Teams, want.ID)
 		}
 	}
 	return author, ctx.Err()

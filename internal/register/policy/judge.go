@@ -179,8 +179,8 @@ func (t touch) authority(before *Snapshot, author Author) []registration.Problem
 			p.Hint = "a department and its speakers are merged first, in a pull request of their own"
 		case d.Team.ID != 0 && slices.Contains(author.Unread, d.Team.ID):
 			p.Severity = registration.Warning
-			p.Message = fmt.Sprintf("%s speaks for %s only as a member of its team %s, and who is in that cannot be seen here", author.name(), id, d.Team.Slug)
-			p.Hint = "the check of the pull request asks the forge, and decides"
+			p.Message = fmt.Sprintf("it could not be told whether %s speaks for %s: its team %s decides, and who is in that cannot be seen here", author.name(), id, d.Team.Slug)
+			p.Hint = "the check of the pull request asks the forge, and decides; a speaker that registrations/campus/departments.cue names is sure to pass"
 		}
 		problems = append(problems, p)
 	}
