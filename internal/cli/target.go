@@ -58,6 +58,27 @@ func findTarget(ctx context.Context, top, base string) (*target, error) {
 	return t, err
 }
 
+// requestsHome is where the branches of requests are, if the register is a
+// plain git repository: the one that origin names, if that is on this disk, else
+// the checkout's own. It is nil where a forge has the requests.
+func requestsHome(ctx context.Context, top string) (*forge.Git, error) {
+	local, err := forge.OpenGit(top)
+	if err != nil {
+		return nil, err
+	}
+	origin, err := local.Remote(ctx, "origin")
+	if err != nil || origin == "" {
+		return local, err
+	}
+	if path, ok := localPath(top, origin); ok {
+		return forge.OpenGit(path)
+	}
+	if _, _, ok := gitHubRepository(origin, os.Getenv("GITHUB_SERVER_URL")); ok {
+		return nil, nil
+	}
+	return local, nil
+}
+
 // localPath is the folder that a remote names, if it is on this disk.
 func localPath(top, remote string) (string, bool) {
 	if u, err := url.Parse(remote); err == nil && u.Scheme == "file" {

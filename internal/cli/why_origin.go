@@ -21,14 +21,15 @@ type origin struct {
 	Merge    string    `json:"merge,omitempty"`    // the merge that brought it in
 	MergedBy string    `json:"mergedBy,omitempty"` // the author of that merge
 	Request  int       `json:"request,omitempty"`  // number of the pull request
-	Approver string    `json:"approver,omitempty"` // who merged it or committed it to the branch; "" where only the forge knows
-	Approval string    `json:"approval,omitempty"` // how: "merged", "committed", or "unknown"
+	Branch   string    `json:"branch,omitempty"`   // its branch
+	Approver string    `json:"approver,omitempty"` // who merged it or committed it to the branch; "" where the commit does not tell
+	Approval string    `json:"approval,omitempty"` // how: "merged", "committed", "unknown" (the forge knows) or "unrecorded" (nobody does)
 }
 
 func newOrigin(r gitsync.Revision) *origin {
 	o := &origin{
 		Commit: r.Commit.String(), Author: r.Author, Subject: r.Subject, Since: r.Time.UTC(),
-		Merge: r.Merge, MergedBy: r.MergedBy, Request: r.Request,
+		Merge: r.Merge, MergedBy: r.MergedBy, Request: r.Request, Branch: r.Branch,
 	}
 	switch {
 	case r.Merge != "":
@@ -39,6 +40,32 @@ func newOrigin(r gitsync.Revision) *origin {
 		o.Approval = "unknown"
 	default:
 		o.Approver, o.Approval = r.Landed, "committed"
+	}
+	return o
+}
+
+// tell is newOrigin for a change of path. What no merge says, the branches of
+// requests in a plain git repository may: a fast-forward and a squash have no
+// words of their own.
+func (c *checkout) tell(ctx context.Context, r gitsync.Revision, path string) *origin {
+	o := newOrigin(r)
+	if o.Approval != "committed" {
+		return o
+	}
+	if o.Request > 0 { // the title of a squash has the number
+		return o
+	}
+	home, err := requestsHome(ctx, c.git.Top())
+	if err != nil || home == nil {
+		return o
+	}
+	landing, err := home.Landing(ctx, o.Commit, path)
+	if err != nil || landing.Number == 0 {
+		return o
+	}
+	o.Request, o.Branch = landing.Number, landing.Branch
+	if landing.Forward {
+		o.Approver, o.Approval = "", "unrecorded"
 	}
 	return o
 }
@@ -107,7 +134,7 @@ func (v view) removed(ctx context.Context, c *checkout, addr netip.Addr) *remova
 			if err != nil {
 				return nil
 			}
-			was.History = newOrigin(revision)
+			was.History = c.tell(ctx, revision, was.File)
 			return was
 		}
 		at = before
@@ -151,6 +178,7 @@ func (v view) origin(ctx context.Context, c *checkout, path string, addr netip.A
 		return nil, nil
 	}
 	var newest, oldest *gitsync.Revision
+	newestPath, oldestPath := path, path
 	head := v.tree.commit
 	for range maxMoves {
 		revisions, err := c.git.History(ctx, head, path)
@@ -167,7 +195,7 @@ func (v view) origin(ctx context.Context, c *checkout, path string, addr netip.A
 				whole = false
 				break
 			}
-			oldest = r
+			oldest, oldestPath = r, path
 		}
 		if !whole || oldest == nil {
 			break
@@ -181,9 +209,9 @@ func (v view) origin(ctx context.Context, c *checkout, path string, addr netip.A
 	if oldest == nil {
 		return nil, nil
 	}
-	since = newOrigin(*oldest)
+	since = c.tell(ctx, *oldest, oldestPath)
 	if newest.Commit != oldest.Commit {
-		changed = newOrigin(*newest)
+		changed = c.tell(ctx, *newest, newestPath)
 	}
 	return since, changed
 }

@@ -175,6 +175,9 @@ func (o *origin) story() string {
 	text := moment(o.Since)
 	if o.Request > 0 {
 		text += fmt.Sprintf(", request #%d", o.Request)
+		if o.Branch != "" {
+			text += " from " + o.Branch
+		}
 	}
 	if o.Merge != "" {
 		return text + fmt.Sprintf(", merge %s by %s", short(o.Merge), o.MergedBy)
@@ -190,7 +193,9 @@ func (o *origin) approval() string {
 	case o.Approval == "merged":
 		return o.Approver + ", who merged it"
 	case o.Approval == "committed":
-		return o.Approver + ", who committed it to the branch"
+		return o.Approver + ", who committed it; no merge tells of anybody else"
+	case o.Approval == "unrecorded":
+		return "not recorded: its branch was merged by a fast-forward, which leaves no trace (git merge --no-ff leaves one)"
 	case o.Request > 0:
 		return fmt.Sprintf("known to the forge, which made the commit: see request #%d", o.Request)
 	}

@@ -170,7 +170,9 @@ func request(message string) (number int, branch string) {
 			}
 		}
 		if number == 0 { // a request of a plain repository: package forge names its branches so
-			number = digits(strings.TrimPrefix(branch, "origin/"), "request/")
+			if rest, ok := strings.CutPrefix(strings.TrimPrefix(branch, "origin/"), "request/"); ok {
+				number = digits("/"+rest, "/")
+			}
 		}
 	case strings.HasPrefix(first, "Merged PR "): // Azure DevOps
 		number = digits(first, "Merged PR ")

@@ -27,6 +27,7 @@ func TestRequest(t *testing.T) {
 		{"Merge remote-tracking branch 'origin/request/7-mfp3'", 7, "origin/request/7-mfp3"},
 		{"Merge branch 'request/99-x' into 'main'\n\nSee merge request g/p!12", 12, "request/99-x"},
 		{"Merge branch 'request/x'", 0, "request/x"},
+		{"Merge branch 'tom/request/99-x'", 0, "tom/request/99-x"},
 		{"Merged PR 12: as in Merged PR 99", 12, ""},
 		{"Merged in form/7 (pull request #12)", 12, ""},
 		{"Renew the printers (#12)\n\n* more (#99)", 12, ""},
