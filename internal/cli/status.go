@@ -26,12 +26,14 @@ func newStatus(o Options) *cobra.Command {
 			"With an address: whether it may send, who registered it, when it last sent and how\n" +
 			"much, its last refusals, and whether control of it was proved. The exit code is 1\n" +
 			"when it may not send.",
-		Example: "  gatepost status\n  gatepost status 141.211.13.21\n  gatepost status --proofs\n  gatepost status --format json\n  gatepost status --socket /run/gatepost/other.sock",
+		Example: "  gatepost status\n  gatepost status 141.211.13.21\n  gatepost status --blocks\n  gatepost status --proofs\n  gatepost status --format json\n  gatepost status --socket /run/gatepost/other.sock",
 		GroupID: groupRelay,
 	}
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	socket := addSocket(cmd)
 	proofs := cmd.Flags().Bool("proofs", false, "list the proofs of control that this relay has recorded, the newest first")
+	listed := cmd.Flags().Bool("blocks", false, "list all blocks: by command, of the local file, of the register")
+	cmd.MarkFlagsMutuallyExclusive("proofs", "blocks")
 	format := addFormat(cmd, "text", "json")
 	cmd.Args = func(_ *cobra.Command, args []string) error {
 		switch {
@@ -39,6 +41,8 @@ func newStatus(o Options) *cobra.Command {
 			return fail("gatepost status takes one address at a time", "for example: gatepost status 141.211.13.21")
 		case len(args) == 1 && *proofs:
 			return fail("--proofs lists those of all addresses", "of one, with all else that is known of it: gatepost status "+quote(args[0]))
+		case len(args) == 1 && *listed:
+			return fail("--blocks lists all blocks", "those of one address, with all else that is known of it: gatepost status "+quote(args[0]))
 		}
 		return nil
 	}
@@ -56,6 +60,9 @@ func newStatus(o Options) *cobra.Command {
 			return err
 		}
 		defer r.close()
+		if *listed {
+			return listBlocks(cmd.Context(), o, r, format.value)
+		}
 		if *proofs {
 			return listProofs(cmd.Context(), o, r, format.value)
 		}

@@ -38,6 +38,7 @@ type Relay struct {
 	State      string // an absolute path
 	Deliver    Deliver
 	Proof      Proof
+	Blocks     Blocks
 	Confirm    bool
 	Limits     Limits
 	Queue      Queue
@@ -119,6 +120,11 @@ type Timeouts struct {
 // Proof says how proofs of control are made.
 type Proof struct {
 	SecretFile string // an absolute path; "": a secret of the relay's own
+}
+
+// Blocks says where blocks come from besides the register and commands.
+type Blocks struct {
+	File string // an absolute path; "": none
 }
 
 // Limits are what a client may take; none is zero.

@@ -71,6 +71,7 @@ register: webhook: {listen: "127.0.0.1:9588", secretFile: "/etc/s"}
 state: "/data"
 deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
 proof: secretFile: "/etc/gatepost/../proof"
+blocks: file: "/etc/gatepost//blocks"
 confirm: true
 limits: {messageBytes: 1Mi, recipients: 5, sessions: 10, sessionsPerAddress: 2, sessionsPerRegistration: 3, memoryBytes: 16Mi, minutePart: 1, machinePart: 0.25, recipientsPerMessage: 7,
 	bytesPerMessage: 2Mi, unregistered: {sessionsPerHour: 8, recipientsPerHour: 9}, idleCommand: "1m", idleData: "30s", dataRate: 1000}
@@ -90,6 +91,7 @@ queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 		Deliver: Deliver{Smarthosts: []string{"mx1.umich.edu:25", "192.0.2.9:2525"}, TLS: TLSOff, Timeouts: Timeouts{
 			Connect: 5 * time.Second, Command: time.Minute, Data: time.Minute, Dot: time.Hour}},
 		Proof:   Proof{SecretFile: "/etc/proof"},
+		Blocks:  Blocks{File: "/etc/gatepost/blocks"},
 		Confirm: true,
 		Limits: Limits{MessageBytes: 1 << 20, Recipients: 5, Sessions: 10, SessionsPerAddress: 2,
 			SessionsPerRegistration: 3, MemoryBytes: 16 << 20, MinutePart: 1, MachinePart: 0.25, RecipientsPerMessage: 7, BytesPerMessage: 2 << 20,
@@ -133,6 +135,8 @@ func TestRefused(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"empty":                               {"", "1:1: hostname is missing"},
 		"syntax":                              {minimal + "listen: {", "syntax"},
+		"blocks without its file":             {minimal + "blocks: {}\n", "file is missing"},
+		"blocks, a relative path":             {minimal + `blocks: file: "blocks"`, `blocks.file: "blocks" is no absolute path`},
 		"proof without its file":              {minimal + "proof: {}\n", "secretFile is missing"},
 		"proof, a relative path":              {minimal + `proof: secretFile: "secret"`, `proof.secretFile: "secret" is no absolute path`},
 		"import":                              {"import \"strings\"\n" + minimal, "1:1: an import stands here"},

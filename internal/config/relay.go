@@ -39,6 +39,7 @@ type rawRelay struct {
 		Timeouts   struct{ Connect, Command, Data, Dot string }
 	}
 	Proof   Proof
+	Blocks  Blocks
 	Confirm bool
 	Limits  struct {
 		MessageBytes                             int64
@@ -80,6 +81,7 @@ func (d *document) relay(raw *rawRelay) *Relay {
 		Register: d.register(raw),
 		State:    d.absolute("state", raw.State),
 		Proof:    Proof{SecretFile: d.absolute("proof.secretFile", raw.Proof.SecretFile)},
+		Blocks:   Blocks{File: d.absolute("blocks.file", raw.Blocks.File)},
 		Confirm:  raw.Confirm,
 	}
 	for i, host := range raw.Deliver.Smarthosts {

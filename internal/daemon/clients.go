@@ -216,8 +216,8 @@ func (r *relay) addressReport(addr netip.Addr) status.Address {
 			out.Registration.Name = v.Host.Name
 		}
 	}
-	if b := v.Block; b != nil {
-		out.Block = &status.Block{Reason: b.Reason, File: b.Path, Until: b.Until}
+	if v.Standing == policy.Blocked {
+		out.Blocks = r.covering(netip.PrefixFrom(v.Addr, v.Addr.BitLen()), time.Now())
 	}
 	for _, l := range r.budgets.Left(v, now) {
 		out.Budgets = append(out.Budgets, status.Budget{Name: l.Budget, Whose: l.Whose, Limit: l.Limit, AtOnce: l.AtOnce, Left: l.Left, FullAt: l.FullAt})

@@ -36,6 +36,7 @@ import (
 	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/reconcile"
 	"example.edu/gatepost/internal/relay/activity"
+	"example.edu/gatepost/internal/relay/blocks"
 	"example.edu/gatepost/internal/relay/deliver"
 	"example.edu/gatepost/internal/relay/limits"
 	"example.edu/gatepost/internal/relay/queue"
@@ -79,6 +80,9 @@ type relay struct {
 	certs    *certificates // nil: no TLS
 	server   *smtpd.Server
 	status   *status.Server
+
+	blocks    *blocks.List   // those of this relay alone
+	blockFile *watch.Watcher // of their local file; nil: none
 }
 
 // Run runs the relay until ctx ends, and returns nil if everything that was
@@ -151,6 +155,9 @@ func (r *relay) prepare(ctx context.Context, c *config.Relay, reserve int64, s *
 	if err := r.openQueue(c, s); err != nil {
 		return d, err
 	}
+	if err := r.openBlocks(c, s); err != nil { // before the register: it is never without them
+		return d, err
+	}
 	if err := r.openRegister(ctx, c, s); err != nil {
 		return d, err
 	}
@@ -181,6 +188,7 @@ func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
 	s.start(
 		loop{"queue", r.queue.Run},
 		loop{"holds", r.recheckHolds},
+		loop{"blocks", r.blocks.Run},
 		loop{"activity of the clients", r.activity.Run}, // ends after the ports, and saves what they brought
 		loop{"budgets of the clients", r.budgets.Run},   // likewise
 	)
@@ -188,6 +196,9 @@ func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
 		loop{"register", r.register.Run},
 		loop{"confirmations", r.recheckConfirmations},
 	)
+	if r.blockFile != nil {
+		s.start(loop{"watch of the local file of blocks", r.watchBlocks})
+	}
 	if r.hook != nil {
 		s.start(
 			loop{"webhook", func(ctx context.Context) error { return r.hook.server.Serve(ctx, d.webhook) }},

@@ -27,26 +27,39 @@ func (r *relay) held(e *spool.Entry) string {
 	if !e.Envelope.Client.IsValid() {
 		return "" // the relay's own
 	}
-	v := r.lookup(e.Envelope.Client, time.Now())
-	if v.Standing != policy.Blocked {
-		return ""
+	now := time.Now()
+	v := r.lookup(e.Envelope.Client, now)
+	switch v.Standing {
+	case policy.Blocked:
+		return fmt.Sprintf("%s is blocked: %s", e.Envelope.Client, v.Block.Reason)
+	case policy.NoRegister: // nothing to lie over, and a break-glass block counts all the same
+		if b, ok := r.blocks.Set().Over(e.Envelope.Client, now); ok {
+			return fmt.Sprintf("%s is blocked: %s", e.Envelope.Client, b.Reason)
+		}
 	}
-	return fmt.Sprintf("%s is blocked: %s", e.Envelope.Client, v.Block.Reason)
+	return ""
 }
 
-// recheckHolds has the queue ask held again when the register changes, and
-// each minute, as blocks begin and end by the clock.
+// recheckHolds has the queue ask held again when the register or the
+// break-glass blocks change, and when a block begins or ends by the clock; each
+// minute at least, as the clock may be set.
 func (r *relay) recheckHolds(ctx context.Context) error {
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
+	timer := time.NewTimer(time.Minute)
+	defer timer.Stop()
 	for {
 		changed := r.live.Changed() // before Recheck: what changes during it is not missed
 		r.queue.Recheck()
+		wait := time.Minute
+		now := time.Now()
+		if next := r.live.Load().NextTurn(now); !next.IsZero() {
+			wait = min(wait, next.Sub(now))
+		}
+		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-		case <-tick.C:
+		case <-timer.C:
 		}
 	}
 }

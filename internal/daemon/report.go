@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"net/netip"
 	"sync"
 	"time"
 
@@ -24,6 +23,7 @@ func (r *relay) newStatus(c *config.Relay) *status.Server {
 		},
 		Proofs:  r.proofsReport,
 		Drift:   r.drift,
+		Blocks:  r.blocksReport,
 		Config:  r.conf.report,
 		Spool:   r.spool.Accepting,
 		Address: r.addressReport,
@@ -122,20 +122,4 @@ func queueReport(s queue.Stats) status.Queue {
 		out.Destinations = append(out.Destinations, status.Destination{Name: d.Name, Entries: d.Jobs, Failures: d.Failures, BlockedUntil: d.BlockedUntil, Deferrals: d.Deferrals, Said: d.Said})
 	}
 	return out
-}
-
-// drift lists the blocks that are in force here and not in the register.
-func (r *relay) drift() (out []status.Drift) {
-	for _, b := range r.live.Load().LocalBlocks() {
-		out = append(out, status.Drift{Prefix: prefixText(b.Prefix), Reason: b.Reason, Since: b.Since, Until: b.Until})
-	}
-	return out
-}
-
-// prefixText writes a prefix of one address as that address.
-func prefixText(p netip.Prefix) string {
-	if p.IsSingleIP() {
-		return p.Addr().String()
-	}
-	return p.String()
 }

@@ -17,7 +17,7 @@ type Address struct {
 	IP           netip.Addr    `json:"ip"`
 	Standing     string        `json:"standing"`               // MaySend, or why it may not: expired, blocked, unregistered, off-campus, no-register
 	Registration *Registration `json:"registration,omitempty"` // nil: none
-	Block        *Block        `json:"block,omitempty"`        // nil: none
+	Blocks       []Blocked     `json:"blocks"`                 // those in force over it, the one that it is told of first
 	Proofs       []Proof       `json:"proofs"`                 // of control, the newest first
 	Mail         Mail          `json:"mail"`
 	Budgets      []Budget      `json:"budgets"`  // what it may still send, or try, now
@@ -35,13 +35,6 @@ type Registration struct {
 	Name       string `json:"name"`    // of the machine
 	LastDay    string `json:"lastDay"` // "2027-11-30"
 	Commit     string `json:"commit"`  // of the register in force
-}
-
-// A Block is what keeps an address from sending.
-type Block struct {
-	Reason string    `json:"reason"`
-	File   string    `json:"file,omitempty"` // of the register; "": an operator's, here
-	Until  time.Time `json:"until,omitzero"`
 }
 
 // A Mail is what was accepted from an address.
@@ -75,6 +68,7 @@ type Refusal struct {
 // finish fills in what is the relay's, and makes lists lists.
 func (a Address) finish(host string, now time.Time) Address {
 	a.Host, a.At = host, now
+	a.Blocks = append([]Blocked{}, a.Blocks...)
 	a.Proofs = append([]Proof{}, a.Proofs...)
 	a.Budgets = append([]Budget{}, a.Budgets...)
 	a.Refusals = append([]Refusal{}, a.Refusals...)
@@ -124,13 +118,20 @@ func (a Address) Text() string {
 		p("register", "%s, %s", visible(g.File), visible(g.Department))
 		p("", "%s, contact %s, until the end of %s", visible(g.Name), visible(g.Contact), visible(g.LastDay))
 	}
-	if k := a.Block; k != nil {
-		until := "until it is taken back"
-		if !k.Until.IsZero() {
-			until = "until " + stamp(k.Until)
+	for i, k := range a.Blocks {
+		if i == shown {
+			p("", "and %s", count(len(a.Blocks)-shown, "more block", "more blocks"))
+			break
 		}
-		p("block", "%s, %s", visible(orElse(k.File, "by an operator, here only")), until)
+		as := ""
+		if k.Prefix != a.IP.String() {
+			as = "as part of " + visible(k.Prefix) + ", "
+		}
+		p(first(i, "block"), "%s%s, %s", as, k.Place(), k.End())
 		p("", "%s", visible(k.Reason))
+		if k.Agreed != "" {
+			p("", "agreed by %s, so gatepost unblock %s changes nothing for it", visible(k.Agreed), visible(k.Prefix))
+		}
 	}
 	if m := a.Mail; m.Last.IsZero() {
 		p("mail", "none was accepted by this relay")

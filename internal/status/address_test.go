@@ -45,14 +45,20 @@ func addresses() map[string]status.Address {
 	full.Proofs[0].TLS, full.Proofs[0].Port = "TLS 1.3 TLS_AES_128_GCM_SHA256", "submission"
 	blocked := full
 	blocked.Standing, blocked.Mail, blocked.Proofs, blocked.Refusals, blocked.Budgets = "blocked", status.Mail{}, nil, nil, nil
-	blocked.Block = &status.Block{Reason: "sent 40,000 messages overnight", File: "registrations/blocks/mfp1.cue", Until: now.AddDate(0, 0, 8)}
+	blocked.Blocks = []status.Blocked{
+		{Prefix: mfp.String(), Source: status.ByRegister, Reason: "sent 40,000 messages overnight", File: "registrations/blocks/mfp1.cue", Until: now.AddDate(0, 0, 8)},
+		{Prefix: mfp.String(), Source: status.ByCommand, Reason: "a storm", Since: now.Add(-time.Hour), Until: now.Add(time.Hour), Agreed: "registrations/blocks/mfp1.cue"},
+		{Prefix: "141.211.13.0/24", Source: status.ByFile, Reason: "scans", File: "/etc/gatepost/blocks", Line: 12},
+		{Prefix: "141.211.0.0/16", Source: status.ByCommand, Reason: "more than is shown"},
+	}
 	here := blocked
-	here.Registration, here.Block = nil, &status.Block{Reason: "worm"}
+	here.Registration, here.Blocks = nil, []status.Blocked{{Prefix: mfp.String(), Source: status.ByCommand, Reason: "worm"}}
 	hostile := full
 	hostile.Standing = "\x1b[2J\r\nregistered"
 	hostile.Registration = &status.Registration{File: "\x1b[31m.cue", Department: "\u202e", Contact: "a\nb", Name: strings.Repeat("x", 10_000), LastDay: "\x07"}
 	hostile.Budgets = []status.Budget{{Name: "\x1b[2J-\r\n", Whose: "\x1b[31m"}, {Name: "no dash"}}
 	hostile.Refusals = []status.Refusal{{At: now, Count: 2, Stage: "\x1b", Said: "\x1b]0;owned\x07"}}
+	hostile.Blocks = []status.Blocked{{Prefix: "\x1b", Source: status.ByFile, File: "a\nb", Reason: "\x1b]0;owned\x07", Agreed: "\x1b"}}
 	hostile.Proofs = []status.Proof{{IP: mfp, At: now, TLS: "\x1b"}}
 	return map[string]status.Address{"full": full, "blocked": blocked, "here": here, "hostile": hostile,
 		"unknown": {IP: netip.MustParseAddr("2607:f018::1"), Standing: "unregistered"}}
@@ -107,7 +113,7 @@ func TestAddressPage(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkNames(t, name, tree)
-		for _, list := range []string{"proofs", "refusals"} {
+		for _, list := range []string{"blocks", "proofs", "refusals"} {
 			if _, ok := tree[list].([]any); !ok {
 				t.Errorf("%s: %s is %v", name, list, tree[list])
 			}

@@ -35,13 +35,7 @@ func judge(r *Report) []Finding {
 	}
 	judgeRegister(r, wrong, look)
 	judgeQueue(r, look)
-	if n := len(r.Drift); n > shown {
-		look("add the blocks to the register, or take them back with gatepost unblock", "%s here, and not in the register", count(n, "block is", "blocks are"))
-	}
-	for _, d := range r.Drift[:min(shown, len(r.Drift))] {
-		look(fmt.Sprintf("add the block to the register, or: gatepost unblock %s", d.Prefix),
-			"%s is blocked here, and not in the register: %s", d.Prefix, d.Reason)
-	}
+	judgeBlocks(r, wrong, look)
 	if c := r.Certificate; c != nil {
 		left := c.NotAfter.Sub(r.At)
 		switch {

@@ -34,7 +34,8 @@ type Report struct {
 	Queue       Queue        `json:"queue"`
 	Relay       Relay        `json:"relay"`
 	Proofs      Proofs       `json:"proofs"`
-	Drift       []Drift      `json:"drift"` // where this relay and the register differ
+	Drift       []Drift      `json:"drift"`  // blocks by command, here only or, by now, in the register as well
+	Blocks      Blocks       `json:"blocks"` // how the break-glass blocks stand
 	Config      Config       `json:"config"`
 	Certificate *Certificate `json:"certificate,omitempty"` // nil: none
 	Webhook     *Webhook     `json:"webhook,omitempty"`     // nil: none
@@ -152,13 +153,14 @@ type Proof struct {
 	TLS     string     `json:"tls,omitempty"` // version and suite; "" in clear text
 }
 
-// A Drift is one difference between this relay and the register: a break-glass
-// block that the register does not have.
+// A Drift is a block by command on this relay. As long as the register has none
+// that covers it, the two differ.
 type Drift struct {
 	Prefix string    `json:"prefix"` // "141.211.13.21" or "141.211.13.0/24"
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since,omitzero"`
 	Until  time.Time `json:"until,omitzero"`
+	Agreed string    `json:"agreed,omitempty"` // a file of the register that blocks as much for as long; "": there is none yet
 }
 
 // A Config is how the running relay stands to its configuration file.
@@ -191,6 +193,7 @@ type Sources struct {
 	Relay       func() Relay
 	Proofs      func() Proofs
 	Drift       func() []Drift
+	Blocks      func() Blocks
 	Config      func() Config
 	Certificate func() *Certificate
 	Webhook     func() *Webhook
@@ -217,6 +220,9 @@ func read(o Options, now time.Time) Report {
 	}
 	if s.Drift != nil {
 		r.Drift = s.Drift()
+	}
+	if s.Blocks != nil {
+		r.Blocks = s.Blocks()
 	}
 	if s.Config != nil {
 		r.Config = s.Config()

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -137,11 +138,35 @@ func scenarios() map[string]status.Options {
 		return status.Queue{Entries: 31, Depth: map[string]int{"waiting": 31}, Oldest: now.Add(-20 * time.Minute),
 			Destinations: []status.Destination{{Name: "smarthosts", Entries: 31, Deferrals: 40, Said: "450 4.7.1 greylisted"}}}
 	}
+	blocked := well()
+	blocked.Sources.Drift = func() []status.Drift {
+		return []status.Drift{{Prefix: "141.211.13.21", Reason: "sent 40,000 messages overnight", Agreed: "registrations/blocks/mfp1.cue"},
+			{Prefix: "141.211.14.0/24", Reason: "worm", Until: now.Add(time.Hour)}}
+	}
+	blocked.Sources.Blocks = func() status.Blocks {
+		return status.Blocks{Commands: 2, Unsaved: "durable: no space left on device", Damaged: "/var/lib/gatepost/blocks/commands.damaged",
+			Local: &status.LocalBlocks{File: "/etc/gatepost/blocks", Blocks: 1200, ReadAt: now.Add(-3 * time.Hour), Error: "its last line has no end",
+				Bad: []status.BadLine{{2, `"141.211.13" is neither an address nor a network`}, {3, "\x1b[2J"}, {4, "x"}, {5, "x"}}, BadCount: 1000}}
+	}
+	storm := well()
+	storm.Sources.Drift = func() (list []status.Drift) {
+		for i := range 10 {
+			d := status.Drift{Prefix: fmt.Sprintf("141.211.13.%d", i), Reason: "storm"}
+			if i > 4 {
+				d.Agreed = "registrations/blocks/storm.cue"
+			}
+			list = append(list, d)
+		}
+		return list
+	}
+	storm.Sources.Blocks = func() status.Blocks {
+		return status.Blocks{Commands: 10, Local: &status.LocalBlocks{File: "/etc/gatepost/blocks"}}
+	}
 	refused := well()
 	refused.Sources.Webhook = func() *status.Webhook {
 		return &status.Webhook{RefusedAt: now.Add(-3 * time.Minute), Refused: 7, Error: "webhook: the secret is empty"}
 	}
-	return map[string]status.Options{"withheld": withheld, "refused": refused, "put-off": putOff, "well": well(), "first": first, "held": held, "worst": worst, "hostile": hostile, "bare": {Now: func() time.Time { return now }}}
+	return map[string]status.Options{"blocked": blocked, "storm": storm, "withheld": withheld, "refused": refused, "put-off": putOff, "well": well(), "first": first, "held": held, "worst": worst, "hostile": hostile, "bare": {Now: func() time.Time { return now }}}
 }
 
 // TestText holds the operator's screen in every kind of weather.

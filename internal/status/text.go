@@ -47,21 +47,7 @@ func (r Report) Text() string {
 	if n := r.Proofs.Newest; len(n) > 0 {
 		p("%-9s %s of control; the newest %s ago: %s", "proofs", count(r.Proofs.Count, "proof", "proofs"), span(r.At.Sub(n[0].At)), n[0].what())
 	}
-	for i, d := range r.Drift {
-		label := ""
-		if i == 0 {
-			label = "blocks"
-		}
-		if i == shown {
-			p("%-9s and %d more", "", len(r.Drift)-shown)
-			break
-		}
-		until := "until it is taken back"
-		if !d.Until.IsZero() {
-			until = "until " + stamp(d.Until)
-		}
-		p("%-9s %s, here only, %s", label, visible(d.Prefix), until)
-	}
+	r.blocksText(func(s string) { p("%s", s) })
 	if r.Certificate != nil {
 		p("%-9s valid until %s", "tls", stamp(r.Certificate.NotAfter))
 	}

@@ -82,7 +82,19 @@ func (q *Queue) Show(id spool.ID) (*Row, error) {
 	return q.row(e), nil
 }
 
+// row is an entry as an operator sees it. What waits for an attempt that would
+// not be made is held, though the schedule finds out only when it is due.
 func (q *Queue) row(e *spool.Entry) *Row {
+	r := q.scheduled(e)
+	if r.Status == stateNames[waiting] || r.Status == stateNames[ready] {
+		if why := q.o.Held(e); why != "" {
+			r.Status, r.Reason = stateNames[held], why
+		}
+	}
+	return r
+}
+
+func (q *Queue) scheduled(e *spool.Entry) *Row {
 	r := &Row{Entry: e, Status: stateNames[waiting], Reason: e.Hold}
 	if e.Hold != "" {
 		r.Status = stateNames[held]
