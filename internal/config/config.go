@@ -139,11 +139,18 @@ type Limits struct {
 	MachinePart             float64 // of a registration's budgets
 	RecipientsPerMessage    int
 	BytesPerMessage         int64
+	BulkMail                string // BulkRefuse or BulkAccept
 	Unregistered            Unregistered
 	IdleCommand             time.Duration
 	IdleData                time.Duration
 	DataRate                int64 // octets a second
 }
+
+// The values of Limits.BulkMail.
+const (
+	BulkRefuse = "refuse"
+	BulkAccept = "accept"
+)
 
 // Unregistered is what an address on campus may do in an hour that may not send.
 type Unregistered struct {

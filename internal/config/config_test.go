@@ -46,6 +46,7 @@ func TestDefaultsComeFromTheSchema(t *testing.T) {
 			Connect: 30 * time.Second, Command: 5 * time.Minute, Data: 3 * time.Minute, Dot: 10 * time.Minute}},
 		Limits: Limits{MessageBytes: 35 << 20, Recipients: 100, Sessions: 1000, SessionsPerAddress: 20,
 			SessionsPerRegistration: 100, MemoryBytes: 256 << 20, MinutePart: 0.5, MachinePart: 0.8, RecipientsPerMessage: 5, BytesPerMessage: 4 << 20,
+			BulkMail:     BulkRefuse,
 			Unregistered: Unregistered{SessionsPerHour: 60, RecipientsPerHour: 120},
 			IdleCommand:  5 * time.Minute, IdleData: 3 * time.Minute, DataRate: 100},
 		Queue: Queue{
@@ -74,7 +75,7 @@ proof: secretFile: "/etc/gatepost/../proof"
 blocks: file: "/etc/gatepost//blocks"
 confirm: true
 limits: {messageBytes: 1Mi, recipients: 5, sessions: 10, sessionsPerAddress: 2, sessionsPerRegistration: 3, memoryBytes: 16Mi, minutePart: 1, machinePart: 0.25, recipientsPerMessage: 7,
-	bytesPerMessage: 2Mi, unregistered: {sessionsPerHour: 8, recipientsPerHour: 9}, idleCommand: "1m", idleData: "30s", dataRate: 1000}
+	bytesPerMessage: 2Mi, bulkMail: "accept", unregistered: {sessionsPerHour: 8, recipientsPerHour: 9}, idleCommand: "1m", idleData: "30s", dataRate: 1000}
 queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 `))
 	if err != nil {
@@ -95,6 +96,7 @@ queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 		Confirm: true,
 		Limits: Limits{MessageBytes: 1 << 20, Recipients: 5, Sessions: 10, SessionsPerAddress: 2,
 			SessionsPerRegistration: 3, MemoryBytes: 16 << 20, MinutePart: 1, MachinePart: 0.25, RecipientsPerMessage: 7, BytesPerMessage: 2 << 20,
+			BulkMail:     BulkAccept,
 			Unregistered: Unregistered{SessionsPerHour: 8, RecipientsPerHour: 9},
 			IdleCommand:  time.Minute, IdleData: 30 * time.Second, DataRate: 1000},
 		Queue: Queue{Retry: []time.Duration{time.Minute}, Expiry: 36 * time.Hour},

@@ -55,6 +55,7 @@ func fields() []field {
 		{"limits.machinePart", false, func(r *Relay) any { return r.Limits.MachinePart }},
 		{"limits.recipientsPerMessage", false, func(r *Relay) any { return r.Limits.RecipientsPerMessage }},
 		{"limits.bytesPerMessage", false, func(r *Relay) any { return r.Limits.BytesPerMessage }},
+		{"limits.bulkMail", false, func(r *Relay) any { return r.Limits.BulkMail }},
 		{"limits.unregistered.sessionsPerHour", false, func(r *Relay) any { return r.Limits.Unregistered.SessionsPerHour }},
 		{"limits.unregistered.recipientsPerHour", false, func(r *Relay) any { return r.Limits.Unregistered.RecipientsPerHour }},
 		{"limits.idleCommand", false, func(r *Relay) any { return r.Limits.IdleCommand }},

@@ -48,6 +48,7 @@ type rawRelay struct {
 		MemoryBytes, BytesPerMessage             int64
 		MinutePart, MachinePart                  float64
 		RecipientsPerMessage                     int
+		BulkMail                                 string
 		Unregistered                             Unregistered
 		IdleCommand, IdleData                    string
 		DataRate                                 int64
@@ -100,7 +101,7 @@ func (d *document) relay(raw *rawRelay) *Relay {
 		MessageBytes: l.MessageBytes, Recipients: l.Recipients, DataRate: l.DataRate,
 		Sessions: l.Sessions, SessionsPerAddress: l.SessionsPerAddress, SessionsPerRegistration: l.SessionsPerRegistration,
 		MemoryBytes: l.MemoryBytes, MinutePart: l.MinutePart, MachinePart: l.MachinePart,
-		RecipientsPerMessage: l.RecipientsPerMessage, BytesPerMessage: l.BytesPerMessage, Unregistered: l.Unregistered,
+		RecipientsPerMessage: l.RecipientsPerMessage, BytesPerMessage: l.BytesPerMessage, Unregistered: l.Unregistered, BulkMail: l.BulkMail,
 		IdleCommand: d.duration("limits.idleCommand", l.IdleCommand, time.Second, time.Hour),
 		IdleData:    d.duration("limits.idleData", l.IdleData, time.Second, time.Hour),
 	}

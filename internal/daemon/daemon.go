@@ -315,6 +315,7 @@ func (r *relay) newServer(c *config.Relay) (err error) {
 		Prover:     r.proofs,
 		Observer:   observer{r.activity},
 		RequireTLS: true,
+		AllowBulk:  l.BulkMail == config.BulkAccept,
 		Limits: smtpd.Limits{
 			MaxMessage: l.MessageBytes, MaxRecipients: l.Recipients,
 			Sessions: l.Sessions, SessionsPerAddress: l.SessionsPerAddress, SessionsPerRegistration: l.SessionsPerRegistration,

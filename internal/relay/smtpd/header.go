@@ -16,6 +16,7 @@ const (
 	headerFine headerFault = iota
 	headerTooLarge
 	headerLoop
+	headerBulk
 )
 
 // maxUnfinished is how much of a line that is no header field is held back
@@ -33,12 +34,14 @@ type headerPass struct {
 	maxHops   int
 	date      string // the value of Date to add if there is none; "": add nothing
 	messageID string // likewise of Message-ID
+	noBulk    bool   // bulk mail is refused
 
 	inBody  bool
 	line    []byte // of the header section, so far
 	size    int
 	fields  int
 	hops    int
+	bulk    string // the field that says that this is bulk mail; "": none does
 	hasDate bool
 	hasID   bool
 	added   bool // a field was
@@ -91,7 +94,12 @@ func (h *headerPass) whole() headerFault {
 	if h.size > h.maxBytes {
 		return headerTooLarge
 	}
-	switch name := fieldName(line); {
+	name := fieldName(line)
+	if h.noBulk && isBulk(name, line) {
+		h.bulk = comment(string(line[:min(len(line), maxBulkShown)]))
+		return headerBulk
+	}
+	switch {
 	case name == "":
 	case strings.EqualFold(name, "Received"):
 		h.hops++
@@ -108,6 +116,24 @@ func (h *headerPass) whole() headerFault {
 	h.out(crlf)
 	h.line = h.line[:0]
 	return headerFine
+}
+
+// maxBulkShown is how much of the field that tells bulk mail is shown, in octets.
+const maxBulkShown = 80
+
+// isBulk reports whether a field says that a message is one of a mailing: one of
+// the List fields (RFC 2369, RFC 2919), or a Precedence that software puts into
+// what it sends to many.
+func isBulk(name string, line []byte) bool {
+	if strings.EqualFold(name, "Precedence") {
+		value, _, _ := bytes.Cut(line[bytes.IndexByte(line, ':')+1:], []byte("("))
+		switch strings.ToLower(string(bytes.TrimSpace(value))) {
+		case "bulk", "list", "junk":
+			return true
+		}
+		return false
+	}
+	return len(name) > len("List-") && strings.EqualFold(name[:len("List-")], "List-")
 }
 
 // isMboxLine reports whether line is the separator of a mailbox file, which

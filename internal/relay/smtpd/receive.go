@@ -142,6 +142,8 @@ func (c *conn) transfer() (size int64, refusal *reply, err error) {
 				no(sayHeaderTooLarge(c.srv.limits.MaxHeader))
 			case headerLoop:
 				no(sayLoop(c.srv.limits.MaxHops))
+			case headerBulk:
+				no(c.srv.sayBulk(c.addr, pass.bulk))
 			}
 			if g.err != nil {
 				no(c.storeFailed("write", g.err))
@@ -172,7 +174,8 @@ func (c *conn) newBodyReader() *bodyReader {
 }
 
 func (c *conn) newHeaderPass(g *gatherer) *headerPass {
-	h := &headerPass{out: g.add, maxBytes: c.srv.limits.MaxHeader, maxHops: c.srv.limits.MaxHops}
+	h := &headerPass{out: g.add, maxBytes: c.srv.limits.MaxHeader, maxHops: c.srv.limits.MaxHops,
+		noBulk: !c.srv.allowBulk && c.tx.proof == nil}
 	if c.device().AddHeaders {
 		h.date = dateValue(c.tx.env.Arrival)
 		h.messageID = "<" + strings.ToLower(rand.Text()) + "@" + c.srv.hostname + ">"

@@ -389,6 +389,10 @@ func sayHeaderTooLarge(most int) reply {
 func sayLoop(most int) reply {
 	return reply{mail.CodeFailed, mail.Enhanced{5, 4, 6}, fmt.Sprintf("the message has passed more than %d relays: a mail loop", most), "loop", nil}
 }
+func (s *Server) sayBulk(addr netip.Addr, field string) reply {
+	return reply{mail.CodeRefused, mail.Enhanced{5, 7, 1},
+		fmt.Sprintf("this relay is not for bulk mail, and the message says that it is one (%s): newsletters and mailings have a service of their own; if %s sends no such thing, take the field out, or write to %s", field, addr, s.postmaster), "bulk", nil}
+}
 func sayBadChunk() reply {
 	return reply{mail.CodeParamSyntax, mail.Enhanced{5, 5, 4}, "the form is: BDAT <octets> [LAST]; the connection is closed, for what follows cannot be told apart", "syntax", nil}
 }

@@ -132,6 +132,9 @@ type Options struct {
 	// the deliverer honours Envelope.RequireTLS.
 	RequireTLS bool
 
+	// AllowBulk takes messages that say in their header that they are bulk mail.
+	AllowBulk bool
+
 	Limits     Limits
 	Now        func() time.Time // nil: time.Now
 	Logger     *slog.Logger     // nil: none
@@ -214,6 +217,7 @@ type Server struct {
 	observer   Observer
 	limits     Limits
 	offerReq   bool // REQUIRETLS
+	allowBulk  bool
 	tls        tlsConfigs
 	now        func() time.Time
 	log        *slog.Logger
@@ -249,6 +253,7 @@ func New(o Options) (*Server, error) {
 		observer:   o.Observer,
 		limits:     o.Limits.withDefaults(),
 		offerReq:   o.RequireTLS,
+		allowBulk:  o.AllowBulk,
 		tls:        newTLSConfigs(o.GetCertificate),
 		now:        o.Now,
 		log:        o.Logger,
