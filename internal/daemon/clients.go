@@ -107,7 +107,9 @@ type observer struct{ activity *activity.Book }
 
 var _ smtpd.Observer = observer{}
 
-func (o observer) Accepted(addr netip.Addr, _ smtpd.Accepted) { o.activity.Accepted(addr) }
+func (o observer) Accepted(addr netip.Addr, a smtpd.Accepted) {
+	o.activity.Accepted(addr, activity.Message{Recipients: a.Recipients, Octets: a.Octets, TLS: a.TLS, Needed: activity.Needed(a.Needed)})
+}
 
 func (o observer) Refused(addr netip.Addr, registered bool, stage, reason, said string) {
 	o.activity.Refused(addr, registered, activity.Refusal{Stage: stage, Reason: reason, Said: said})
@@ -205,7 +207,8 @@ func (r *relay) addressReport(addr netip.Addr) status.Address {
 		IP:       v.Addr,
 		Standing: v.Standing.String(),
 		Proofs:   proofReports(r.proofs.Of(v.Addr)),
-		Mail:     status.Mail{First: seen.First, Last: seen.Last, Day: seen.Day, Week: seen.Week, Month: seen.Month},
+		Seen:     seen.Seen,
+		Mail:     mailReport(seen.Sums),
 	}
 	if g := v.Registration; g != nil {
 		out.Registration = &status.Registration{
@@ -214,13 +217,18 @@ func (r *relay) addressReport(addr netip.Addr) status.Address {
 		}
 		if v.Host != nil {
 			out.Registration.Name = v.Host.Name
+			out.Leniencies = leniencies(v.Host.Device, seen.Needs)
 		}
+		out.Together = r.together(g)
 	}
 	if v.Standing == policy.Blocked {
 		out.Blocks = r.covering(netip.PrefixFrom(v.Addr, v.Addr.BitLen()), time.Now())
 	}
 	for _, l := range r.budgets.Left(v, now) {
 		out.Budgets = append(out.Budgets, status.Budget{Name: l.Budget, Whose: l.Whose, Limit: l.Limit, AtOnce: l.AtOnce, Left: l.Left, FullAt: l.FullAt})
+	}
+	for _, g := range seen.Reasons {
+		out.Reasons = append(out.Reasons, status.Reason(g))
 	}
 	for _, f := range seen.Refusals {
 		out.Refusals = append(out.Refusals, status.Refusal(f))

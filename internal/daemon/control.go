@@ -17,6 +17,8 @@ const maxOrder = 64 << 10
 // file of mode 0600.
 //
 //	GET  /v1/status            the read model, see package status; with ?ip=… of one address
+//	GET  /v1/senders           one JSON value a line, the most mail first, see status.Sender
+//	GET  /v1/strangers         one JSON value a line, the newest first, see status.Stranger
 //	GET  /v1/proofs            one JSON value a line, the newest first, see status.Proof
 //	POST /v1/proofs            {"ip", "request", "for"}: a token, see proof.Invitation
 //	GET  /v1/queue?held=…      one JSON value a line, see queue.Row
@@ -28,6 +30,8 @@ const maxOrder = 64 << 10
 func (r *relay) orders() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/status", r.status.Report())
+	mux.HandleFunc("GET /v1/senders", r.listSenders)
+	mux.HandleFunc("GET /v1/strangers", r.listStrangers)
 	mux.HandleFunc("GET /v1/proofs", r.listProofs)
 	mux.HandleFunc("POST /v1/proofs", r.issueProof)
 	mux.HandleFunc("GET /v1/queue", r.listQueue)

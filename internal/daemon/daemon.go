@@ -77,6 +77,7 @@ type relay struct {
 	proofs   prover
 	activity *activity.Book
 	budgets  *limits.Budgets
+	senders  senderList
 	certs    *certificates // nil: no TLS
 	server   *smtpd.Server
 	status   *status.Server

@@ -21,6 +21,7 @@ func (r *relay) newStatus(c *config.Relay) *status.Server {
 			n := r.server.Counts()
 			return status.Relay{Sessions: n.Sessions, Accepted: n.Accepted, Refused: n.Refused}
 		},
+		Senders: r.sendersReport, Strangers: r.strangersReport,
 		Proofs:  r.proofsReport,
 		Drift:   r.drift,
 		Blocks:  r.blocksReport,

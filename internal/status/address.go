@@ -19,9 +19,13 @@ type Address struct {
 	Registration *Registration `json:"registration,omitempty"` // nil: none
 	Blocks       []Blocked     `json:"blocks"`                 // those in force over it, the one that it is told of first
 	Proofs       []Proof       `json:"proofs"`                 // of control, the newest first
+	Seen         time.Time     `json:"seen,omitzero"`          // the last sign of any kind; zero: none
 	Mail         Mail          `json:"mail"`
-	Budgets      []Budget      `json:"budgets"`  // what it may still send, or try, now
-	Refusals     []Refusal     `json:"refusals"` // the last ones, the newest first
+	Budgets      []Budget      `json:"budgets"`            // what it may still send, or try, now
+	Together     *Sender       `json:"together,omitempty"` // the registration's addresses that have sent, this one among them; nil: none has
+	Leniencies   []Leniency    `json:"leniencies"`         // that its device profile allows
+	Reasons      []Reason      `json:"reasons"`            // for which it was refused of late, the most frequent first
+	Refusals     []Refusal     `json:"refusals"`           // the last ones, the newest first
 }
 
 // MaySend is the Standing of an address that may send now.
@@ -44,6 +48,10 @@ type Mail struct {
 	Day   int       `json:"day"`   // messages in the last 24 hours, to the hour
 	Week  int       `json:"week"`  // in the last 7 days, to the day (UTC)
 	Month int       `json:"month"` // in the last 30 days, to the day
+
+	Recipients int    `json:"recipients"`    // of the messages of the last 30 days
+	Octets     int64  `json:"octets"`        // likewise
+	TLS        string `json:"tls,omitempty"` // version that the newest came over; "": clear text
 }
 
 // A Budget is what is left of one limit on an address, or on its registration.
@@ -72,6 +80,8 @@ func (a Address) finish(host string, now time.Time) Address {
 	a.Proofs = append([]Proof{}, a.Proofs...)
 	a.Budgets = append([]Budget{}, a.Budgets...)
 	a.Refusals = append([]Refusal{}, a.Refusals...)
+	a.Leniencies = append([]Leniency{}, a.Leniencies...)
+	a.Reasons = append([]Reason{}, a.Reasons...)
 	return a
 }
 
@@ -136,8 +146,14 @@ func (a Address) Text() string {
 	if m := a.Mail; m.Last.IsZero() {
 		p("mail", "none was accepted by this relay")
 	} else {
-		p("mail", "last %s; the first %s", stamp(m.Last), stamp(m.First))
-		p("", "%s in 24 hours, %s in 7 days, %s in 30 days", thousands(int64(m.Day)), thousands(int64(m.Week)), thousands(int64(m.Month)))
+		p("mail", "last %s%s; the first %s", stamp(m.Last), m.over(), stamp(m.First))
+		p("", "%s", m.volume())
+	}
+	if t := a.Together; t != nil && t.Addresses > 1 {
+		p("", "the registration, from %s: %s", count(t.Addresses, "address", "addresses"), t.volume())
+	}
+	for i, l := range a.Leniencies {
+		p(first(i, "leniency"), "%s: %s (%s): %s", visible(l.Key), visible(l.Value), visible(l.What), l.says(a.Mail))
 	}
 	for i, line := range a.budgetLines() {
 		p(first(i, "left"), "%s", line)
@@ -151,6 +167,13 @@ func (a Address) Text() string {
 			break
 		}
 		p(first(i, "proofs"), "%s, %s", stamp(f.At), f.how())
+	}
+	var why []string
+	for _, g := range a.Reasons {
+		why = append(why, fmt.Sprintf("%s for %s since %s", thousands(int64(g.Count)), visible(g.Reason), stamp(g.First)))
+	}
+	if len(why) > 0 {
+		p("refusals", "%s", strings.Join(why, ", "))
 	}
 	for i, f := range a.Refusals {
 		times := ""

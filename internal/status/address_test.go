@@ -30,13 +30,25 @@ func addresses() map[string]status.Address {
 		Registration: &status.Registration{File: "registrations/lsa-physics/mfp.cue", Department: "lsa-physics",
 			Contact: "physics-it@umich.edu", Name: "mfp1.physics.lsa.umich.edu", LastDay: "2027-11-30", Commit: commit},
 		Proofs: proofs(5),
-		Mail:   status.Mail{First: now.AddDate(0, -3, 0), Last: now.Add(-time.Minute), Day: 12, Week: 40, Month: 1333},
 		Budgets: []status.Budget{
 			{Name: "messages-minute", Whose: "registrations/lsa-physics/mfp.cue", Limit: 100, AtOnce: 100, Left: 60, FullAt: now.Add(time.Minute)},
 			{Name: "messages-hour", Whose: "registrations/lsa-physics/mfp.cue", Limit: 200, AtOnce: 200, Left: 160, FullAt: now.Add(time.Minute)},
 			{Name: "recipients-day", Whose: "registrations/lsa-physics/mfp.cue", Limit: 50, AtOnce: 100, Left: -1, FullAt: now.Add(time.Minute)},
 			{Name: "octets-day", Whose: mfp.String(), Limit: 4 << 30, AtOnce: 4 << 30, Left: 4<<30 - 300<<20, FullAt: now.Add(time.Minute)},
 		},
+		Seen: now.Add(-time.Minute),
+		Mail: status.Mail{First: now.AddDate(0, -3, 0), Last: now.Add(-time.Minute), Day: 12, Week: 40, Month: 1333,
+			Recipients: 2001, Octets: 1_234_567_890, TLS: "TLS 1.0"},
+		Together: &status.Sender{Registration: "registrations/lsa-physics/mfp.cue", Addresses: 2,
+			Mail: status.Mail{Day: 20, Week: 70, Month: 2000, Recipients: 2668, Octets: 999}},
+		Leniencies: []status.Leniency{
+			{Key: "bareLF", Value: `"fix"`, What: "lines that end in a bare LF", Count: 1333, Last: now.Add(-time.Minute), Since: now.AddDate(0, -3, 0)},
+			{Key: "tls", Value: `"legacy"`, What: "TLS before 1.2", Last: now.AddDate(0, -2, 0), Since: now.AddDate(0, -3, 0)},
+			{Key: "commands", Value: `"sloppy"`, What: "no HELO", Since: now.AddDate(0, -3, 0)},
+			{Key: "tls", Value: `"off"`, What: "STARTTLS is hidden", Hidden: true},
+		},
+		Reasons: []status.Reason{{Reason: "sender", Count: 1200, First: now.Add(-5 * time.Hour), Last: now.Add(-2 * time.Hour)},
+			{Reason: "unregistered", Count: 1, First: now.Add(-48 * time.Hour), Last: now.Add(-48 * time.Hour)}},
 		Refusals: []status.Refusal{
 			{At: now.Add(-2 * time.Hour), Count: 1200, Stage: "MAIL", Reason: "sender", Said: "550 5.7.1 141.211.13.21 may not send as <root@localhost>; change it at https://relay.umich.edu/register?ip=141.211.13.21"},
 			{At: now.Add(-48 * time.Hour), Count: 1, Stage: "RCPT", Reason: "unregistered", Said: "550 5.7.1 141.211.13.21 is not registered with this relay; write to postmaster@umich.edu"},
@@ -51,14 +63,19 @@ func addresses() map[string]status.Address {
 		{Prefix: "141.211.13.0/24", Source: status.ByFile, Reason: "scans", File: "/etc/gatepost/blocks", Line: 12},
 		{Prefix: "141.211.0.0/16", Source: status.ByCommand, Reason: "more than is shown"},
 	}
+	blocked.Leniencies = slices.Clone(full.Leniencies)
+	blocked.Leniencies[0].Count = 0
 	here := blocked
-	here.Registration, here.Blocks = nil, []status.Blocked{{Prefix: mfp.String(), Source: status.ByCommand, Reason: "worm"}}
+	here.Registration, here.Together, here.Leniencies, here.Blocks = nil, nil, nil, []status.Blocked{{Prefix: mfp.String(), Source: status.ByCommand, Reason: "worm"}}
 	hostile := full
 	hostile.Standing = "\x1b[2J\r\nregistered"
 	hostile.Registration = &status.Registration{File: "\x1b[31m.cue", Department: "\u202e", Contact: "a\nb", Name: strings.Repeat("x", 10_000), LastDay: "\x07"}
 	hostile.Budgets = []status.Budget{{Name: "\x1b[2J-\r\n", Whose: "\x1b[31m"}, {Name: "no dash"}}
 	hostile.Refusals = []status.Refusal{{At: now, Count: 2, Stage: "\x1b", Said: "\x1b]0;owned\x07"}}
 	hostile.Blocks = []status.Blocked{{Prefix: "\x1b", Source: status.ByFile, File: "a\nb", Reason: "\x1b]0;owned\x07", Agreed: "\x1b"}}
+	hostile.Reasons = []status.Reason{{Reason: "\x1b[2J", Count: 1}}
+	hostile.Leniencies = []status.Leniency{{Key: "\x1b", Value: "\r", What: "\x07"}}
+	hostile.Mail.TLS = "\x1b"
 	hostile.Proofs = []status.Proof{{IP: mfp, At: now, TLS: "\x1b"}}
 	return map[string]status.Address{"full": full, "blocked": blocked, "here": here, "hostile": hostile,
 		"unknown": {IP: netip.MustParseAddr("2607:f018::1"), Standing: "unregistered"}}
@@ -113,7 +130,7 @@ func TestAddressPage(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkNames(t, name, tree)
-		for _, list := range []string{"blocks", "proofs", "refusals"} {
+		for _, list := range []string{"blocks", "proofs", "refusals", "leniencies", "reasons"} {
 			if _, ok := tree[list].([]any); !ok {
 				t.Errorf("%s: %s is %v", name, list, tree[list])
 			}

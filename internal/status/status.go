@@ -33,6 +33,8 @@ type Report struct {
 	Register    Register     `json:"register"`
 	Queue       Queue        `json:"queue"`
 	Relay       Relay        `json:"relay"`
+	Senders     Senders      `json:"senders"`
+	Strangers   Strangers    `json:"strangers"`
 	Proofs      Proofs       `json:"proofs"`
 	Drift       []Drift      `json:"drift"`  // blocks by command, here only or, by now, in the register as well
 	Blocks      Blocks       `json:"blocks"` // how the break-glass blocks stand
@@ -191,6 +193,8 @@ type Sources struct {
 	Register    func() Register
 	Queue       func() Queue
 	Relay       func() Relay
+	Senders     func() Senders
+	Strangers   func() Strangers
 	Proofs      func() Proofs
 	Drift       func() []Drift
 	Blocks      func() Blocks
@@ -214,6 +218,12 @@ func read(o Options, now time.Time) Report {
 	}
 	if s.Relay != nil {
 		r.Relay = s.Relay()
+	}
+	if s.Senders != nil {
+		r.Senders = s.Senders()
+	}
+	if s.Strangers != nil {
+		r.Strangers = s.Strangers()
 	}
 	if s.Proofs != nil {
 		r.Proofs = s.Proofs()
@@ -265,6 +275,8 @@ func read(o Options, now time.Time) Report {
 	r.Drift = append([]Drift{}, r.Drift...)
 	r.Queue.Destinations = append([]Destination{}, r.Queue.Destinations...)
 	r.Findings = append([]Finding{}, r.Findings...)
+	r.Senders.Top = append([]Sender{}, r.Senders.Top[:min(len(r.Senders.Top), MaxSenders)]...)
+	r.Strangers.Newest = append([]Stranger{}, r.Strangers.Newest[:min(len(r.Strangers.Newest), MaxStrangers)]...)
 	r.Proofs.Newest = append([]Proof{}, r.Proofs.Newest[:min(len(r.Proofs.Newest), MaxProofs)]...)
 	if r.Queue.Depth == nil {
 		r.Queue.Depth = map[string]int{}

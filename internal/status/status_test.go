@@ -166,7 +166,20 @@ func scenarios() map[string]status.Options {
 	refused.Sources.Webhook = func() *status.Webhook {
 		return &status.Webhook{RefusedAt: now.Add(-3 * time.Minute), Refused: 7, Error: "webhook: the secret is empty"}
 	}
-	return map[string]status.Options{"blocked": blocked, "storm": storm, "withheld": withheld, "refused": refused, "put-off": putOff, "well": well(), "first": first, "held": held, "worst": worst, "hostile": hostile, "bare": {Now: func() time.Time { return now }}}
+	busy := well()
+	busy.Sources.Senders = func() status.Senders {
+		list := make([]status.Sender, 30)
+		for i := range list {
+			list[i] = status.Sender{Registration: fmt.Sprintf("registrations/lsa-physics/mfp%d.cue", i), Department: "lsa-physics", Addresses: 2,
+				Mail: status.Mail{Last: now, Day: 1000 - i, Week: 7000, Month: 29_999, Recipients: 30_000, Octets: 5 << 30}}
+		}
+		list[1].Registration = ""
+		return status.Senders{Count: 30, Top: list}
+	}
+	busy.Sources.Strangers = func() status.Strangers {
+		return status.Strangers{Count: 1, Newest: []status.Stranger{{IP: mfp, First: now.Add(-time.Hour), Last: now.Add(-time.Minute), Count: 3, Stage: "RCPT", Reason: "unregistered", Said: "550"}}}
+	}
+	return map[string]status.Options{"busy": busy, "blocked": blocked, "storm": storm, "withheld": withheld, "refused": refused, "put-off": putOff, "well": well(), "first": first, "held": held, "worst": worst, "hostile": hostile, "bare": {Now: func() time.Time { return now }}}
 }
 
 // TestText holds the operator's screen in every kind of weather.

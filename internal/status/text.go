@@ -44,6 +44,17 @@ func (r Report) Text() string {
 	}
 	p("%-9s %s; since the start %s accepted, %s refused", "relay",
 		count(r.Relay.Sessions, "session", "sessions"), thousands(r.Relay.Accepted), thousands(r.Relay.Refused))
+	for i, s := range r.Senders.Top[:min(shown, len(r.Senders.Top))] {
+		p("%-9s %s: %s in 24 hours, %s in 7 days", first(i, "senders"), visible(orElse(s.Registration, "registered no more")),
+			count(s.Day, "message", "messages"), thousands(int64(s.Week)))
+	}
+	if more := r.Senders.Count - shown; more > 0 {
+		p("%-9s and %s more in 30 days: gatepost status --senders", "", thousands(int64(more)))
+	}
+	if s := r.Strangers; len(s.Newest) > 0 {
+		p("%-9s %s on campus tried in 7 days and may not send, the last %s %s ago: gatepost status --strangers", "strangers",
+			count(s.Count, "address", "addresses"), s.Newest[0].IP, span(r.At.Sub(s.Newest[0].Last)))
+	}
 	if n := r.Proofs.Newest; len(n) > 0 {
 		p("%-9s %s of control; the newest %s ago: %s", "proofs", count(r.Proofs.Count, "proof", "proofs"), span(r.At.Sub(n[0].At)), n[0].what())
 	}

@@ -1,6 +1,7 @@
 // Package activity remembers what each client address did last: when mail was
-// accepted from it and how much, and what it was refused and why. It answers
-// "is my address in use?" and "why is my mail not going out?".
+// accepted from it, how much and how, which leniencies it has needed, and what it
+// was refused and why. It answers "is my address in use?", "why is my mail not
+// going out?", "who sends most?" and "can this leniency be taken away?".
 //
 // It owns the counts and their file, and decides nothing. What it keeps of an
 // address is of a fixed size, whatever the address does.
@@ -29,6 +30,7 @@ import (
 const (
 	MaxKnown     = 1 << 18             // addresses that are, or were, in the register
 	MaxStrangers = 1 << 11             // others
+	MaxReasons   = 8                   // reasons for which one address was refused
 	MaxRefusals  = 5                   // runs of like refusals of one address
 	KeepKnown    = 30 * 24 * time.Hour // since the last sign of an address that left the register
 	KeepStranger = 7 * 24 * time.Hour  // since the last sign of one that was never in it
@@ -39,23 +41,12 @@ const (
 	shards   = 64
 )
 
-// A Refusal is a run of like refusals of one address.
-type Refusal struct {
-	At     time.Time `json:"at"`    // the newest
-	Count  int       `json:"count"` // how many in a row
-	Stage  string    `json:"stage"` // "greeting", or the command
-	Reason string    `json:"reason"`
-	Said   string    `json:"said"` // the reply to the newest, cut to 300 octets
-}
-
 // An Activity is what is known of one address at one time.
 type Activity struct {
-	First time.Time // the first message accepted, ever; zero: none
-	Last  time.Time // the newest
-	Day   int       // messages accepted in the last 24 hours, to the hour
-	Week  int       // in the last 7 days, to the day (UTC)
-	Month int       // in the last 30 days, to the day
-
+	Sums               // of accepted mail
+	Seen     time.Time // the last sign of any kind: mail or a refusal; zero: none
+	Needs    Needs
+	Reasons  []Reason  // for which it was refused, the most frequent first
 	Refusals []Refusal // the newest first
 }
 
@@ -96,18 +87,7 @@ type entry struct {
 	touched  int64     // Unix seconds of the last sign of any kind
 	mail     *mailed   // nil: no message was accepted
 	refusals []Refusal // oldest first
-}
-
-// A mailed counts accepted messages. A bucket is in the place of its number
-// modulo the length; what is older than the newest by a length or more is gone.
-type mailed struct {
-	first, last int64 // Unix seconds
-	hours       ring
-	days        ring
-}
-
-func newMailed(at int64) *mailed {
-	return &mailed{first: at, last: at, hours: newRing(3600, 24), days: newRing(86400, 30)}
+	reasons  []tally
 }
 
 func (b *Book) shard(addr netip.Addr) *shard {
@@ -116,7 +96,7 @@ func (b *Book) shard(addr netip.Addr) *shard {
 
 // Accepted notes one message accepted from addr, which may send and so is in
 // the register.
-func (b *Book) Accepted(addr netip.Addr) {
+func (b *Book) Accepted(addr netip.Addr, msg Message) {
 	at := b.now().Unix()
 	s := b.shard(addr)
 	s.mu.Lock()
@@ -125,9 +105,7 @@ func (b *Book) Accepted(addr netip.Addr) {
 	if e.mail == nil {
 		e.mail = newMailed(at)
 	}
-	e.mail.last = at
-	e.mail.hours.add(at)
-	e.mail.days.add(at)
+	e.mail.add(at, msg)
 	b.changed()
 }
 
@@ -141,6 +119,7 @@ func (b *Book) Refused(addr netip.Addr, registered bool, r Refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entry(addr, registered, now.Unix())
+	e.count(r.Reason, now.Unix())
 	if n := len(e.refusals); n > 0 && e.refusals[n-1].Stage == r.Stage && e.refusals[n-1].Reason == r.Reason {
 		r.Count += e.refusals[n-1].Count
 		e.refusals = e.refusals[:n-1]
@@ -213,12 +192,10 @@ func (b *Book) Of(addr netip.Addr) Activity {
 	if e == nil {
 		return Activity{}
 	}
-	var a Activity
+	a := Activity{Seen: unix(e.touched), Reasons: e.why(at), Refusals: slices.Clone(e.refusals)}
 	if m := e.mail; m != nil {
-		a.First, a.Last = time.Unix(m.first, 0).UTC(), time.Unix(m.last, 0).UTC()
-		a.Day, a.Week, a.Month = m.hours.sum(at, 24), m.days.sum(at, 7), m.days.sum(at, 30)
+		a.Sums, a.Needs = m.sums(at), m.needs(at)
 	}
-	a.Refusals = slices.Clone(e.refusals)
 	slices.Reverse(a.Refusals)
 	return a
 }

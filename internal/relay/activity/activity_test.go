@@ -90,13 +90,13 @@ func TestMessagesAreCountedAndForgotten(t *testing.T) {
 		t.Errorf("of nothing, %+v is known", a)
 	}
 	for range 3 {
-		b.Accepted(mfp)
+		b.Accepted(mfp, Message{})
 	}
 	counts(t, b, mfp, 3, 3, 3)
 	counts(t, b, netip.MustParseAddr("::ffff:141.211.13.21"), 3, 3, 3)
 	counts(t, b, scanner, 0, 0, 0)
 	w.clock.move(23 * time.Hour)
-	b.Accepted(mfp)
+	b.Accepted(mfp, Message{})
 	counts(t, b, mfp, 4, 4, 4)
 	w.clock.move(time.Hour)
 	counts(t, b, mfp, 1, 4, 4)
@@ -130,7 +130,7 @@ func TestCountsAgreeWithAList(t *testing.T) {
 				b = w.open()
 			default:
 				w.clock.move(time.Duration(random.IntN(90)) * time.Second)
-				b.Accepted(mfp)
+				b.Accepted(mfp, Message{})
 				arrivals = append(arrivals, w.clock.now().Unix())
 			}
 			now := w.clock.now().Unix()
@@ -153,18 +153,18 @@ func TestCountsAgreeWithAList(t *testing.T) {
 func TestAClockThatIsSetBack(t *testing.T) {
 	w := newWorld(t, mfp)
 	b := w.open()
-	b.Accepted(mfp)
+	b.Accepted(mfp, Message{})
 	w.clock.move(-40 * time.Minute) // into the hour before
-	b.Accepted(mfp)
+	b.Accepted(mfp, Message{})
 	counts(t, b, mfp, 0, 2, 2) // the hour that is counted lies ahead
 	w.clock.move(40 * time.Minute)
 	counts(t, b, mfp, 2, 2, 2)
 	w.clock.move(100 * 365 * 24 * time.Hour)
-	b.Accepted(mfp)
+	b.Accepted(mfp, Message{})
 	counts(t, b, mfp, 1, 1, 1)
 	w.clock.move(-100 * 365 * 24 * time.Hour)
 	counts(t, b, mfp, 0, 0, 0)
-	b.Accepted(mfp)
+	b.Accepted(mfp, Message{})
 	counts(t, b, mfp, 1, 1, 1)
 }
 
@@ -212,7 +212,7 @@ func (b *Book) size() (known, strangers int) {
 func TestStrangersPushOutStrangersOnly(t *testing.T) {
 	w := newWorld(t, mfp, scanner)
 	b := w.open()
-	b.Accepted(mfp)
+	b.Accepted(mfp, Message{})
 	b.Refused(scanner, true, refusal("MAIL", "sender"))
 	v6 := netip.MustParseAddr("2607:f018::").As16()
 	for i := range 50_000 {
@@ -238,8 +238,8 @@ func TestWhatIsForgotten(t *testing.T) {
 	joins := netip.MustParseAddr("141.211.13.24")
 	w := newWorld(t, mfp)
 	b := w.open()
-	b.Accepted(mfp)
-	b.Accepted(gone)
+	b.Accepted(mfp, Message{})
+	b.Accepted(gone, Message{})
 	b.Refused(scanner, false, refusal("RCPT", "unregistered"))
 	b.Refused(joins, false, refusal("RCPT", "unregistered"))
 	w.register[joins] = true
@@ -278,7 +278,7 @@ func TestAStrangerThatRegistersKeepsItsPast(t *testing.T) {
 	w := newWorld(t)
 	b := w.open()
 	b.Refused(mfp, false, refusal("RCPT", "unregistered"))
-	b.Accepted(mfp)
+	b.Accepted(mfp, Message{})
 	if known, strangers := b.size(); known != 1 || strangers != 0 {
 		t.Errorf("%d known, %d strangers", known, strangers)
 	}
@@ -295,7 +295,7 @@ func TestManyClientsAtOnce(t *testing.T) {
 		all.Go(func() {
 			for j := range 1000 {
 				a := netip.AddrFrom4([4]byte{141, 211, byte(i), byte(j)})
-				b.Accepted(a)
+				b.Accepted(a, Message{})
 				b.Refused(a, true, refusal("MAIL", "sender"))
 				b.Of(a)
 				if j%200 == 0 {
@@ -327,7 +327,7 @@ func BenchmarkAccepted(b *testing.B) {
 		random := rand.New(rand.NewPCG(1, 2))
 		for p.Next() {
 			i := random.Uint32()
-			book.Accepted(netip.AddrFrom4([4]byte{141, 211, byte(i >> 8), byte(i)}))
+			book.Accepted(netip.AddrFrom4([4]byte{141, 211, byte(i >> 8), byte(i)}), Message{})
 		}
 	})
 }

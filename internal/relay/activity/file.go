@@ -9,8 +9,10 @@ import (
 	"hash/maphash"
 	"io"
 	"io/fs"
+	"math"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"example.edu/gatepost/internal/durable"
@@ -19,8 +21,8 @@ import (
 // The file is a line that says what it is, and then one line for each address,
 // all in JSON.
 const (
-	version = 1
-	maxFile = 1 << 30 // octets: over what MaxKnown addresses can come to
+	version = 2       // one of version 1 is read as well: it has no recipients, octets, needs and reasons
+	maxFile = 2 << 30 // octets: over what MaxKnown addresses can come to
 	maxRuns = 1 << 40 // refusals in one run
 )
 
@@ -42,8 +44,21 @@ type line struct {
 	Hour     int64      `json:"hour,omitempty"`
 	Hours    []uint32   `json:"hours,omitempty"`
 	Day      int64      `json:"day,omitempty"`
-	Days     []uint32   `json:"days,omitempty"`
+	Days     []uint32   `json:"days,omitempty"` // messages; the same days are in the next two
+	Rcpts    []uint32   `json:"recipients,omitempty"`
+	Octets   []uint64   `json:"octets,omitempty"`
+	TLS      string     `json:"tls,omitempty"`
+	Since    int64      `json:"since,omitempty"` // Needs are counted from here on
+	Needs    []needLine `json:"needs,omitempty"` // in the order of Needed
+	Reasons  []tally    `json:"reasons,omitempty"`
 	Refusals []Refusal  `json:"refusals,omitempty"`
+}
+
+// A needLine is a need; all zero: there was none.
+type needLine struct {
+	Last int64    `json:"last,omitempty"`
+	Day  int64    `json:"day,omitempty"`
+	Days []uint32 `json:"days,omitempty"`
 }
 
 // Open reads what was kept, if anything was. A file that makes no sense is put
@@ -83,7 +98,7 @@ func (b *Book) clear() {
 func (b *Book) decode(data []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	var first headLine
-	if err := dec.Decode(&first); err != nil || first != head {
+	if err := dec.Decode(&first); err != nil || first.What != head.What || first.Version < 1 || first.Version > version {
 		return errors.Join(errors.New("activity: not a file of this version"), err)
 	}
 	for {
@@ -103,10 +118,11 @@ func (b *Book) decode(data []byte) error {
 
 // take adds one line of the file.
 func (b *Book) take(l line) error {
-	if !l.Addr.IsValid() || l.Touched < 0 || l.Hour < 0 || l.Day < 0 || len(l.Refusals) > MaxRefusals {
+	if !l.Addr.IsValid() || l.Touched < 0 || l.Hour < 0 || l.Day < 0 || l.Since < 0 ||
+		len(l.Refusals) > MaxRefusals || len(l.Reasons) > MaxReasons || len(l.Needs) > leniencies {
 		return fmt.Errorf("activity: the line of %s makes no sense", l.Addr)
 	}
-	e := &entry{touched: l.Touched, refusals: l.Refusals}
+	e := &entry{touched: l.Touched, refusals: l.Refusals, reasons: l.Reasons}
 	for i := range e.refusals {
 		r := &e.refusals[i]
 		if r.Count < 1 || r.Count > maxRuns {
@@ -114,11 +130,13 @@ func (b *Book) take(l line) error {
 		}
 		r.Stage, r.Reason, r.Said = cut(r.Stage, maxWord), cut(r.Reason, maxWord), cut(r.Said, maxSaid)
 	}
+	for i := range e.reasons {
+		e.reasons[i].Reason = cut(e.reasons[i].Reason, maxWord)
+	}
 	if l.Last > 0 {
-		e.mail = newMailed(l.First)
-		e.mail.last = l.Last
-		e.mail.hours.set(l.Hour, l.Hours)
-		e.mail.days.set(l.Day, l.Days)
+		if err := l.mail(e); err != nil {
+			return err
+		}
 	}
 	s := b.shard(l.Addr)
 	if l.Known {
@@ -126,6 +144,27 @@ func (b *Book) take(l line) error {
 	} else {
 		put(s.strangers, MaxStrangers/shards, l.Addr, e)
 	}
+	return nil
+}
+
+// mail fills in what was accepted.
+func (l *line) mail(e *entry) error {
+	m := newMailed(l.First)
+	m.last, m.tls, m.since = l.Last, cut(l.TLS, maxWord), l.Since
+	set(&m.hours, l.Hour, l.Hours, func(h *hour, n uint32) { *h = hour(n) })
+	set(&m.days, l.Day, l.Days, func(d *day, n uint32) { d.messages = n })
+	set(&m.days, l.Day, l.Rcpts, func(d *day, n uint32) { d.recipients = n })
+	set(&m.days, l.Day, l.Octets, func(d *day, n uint64) { d.octets = min(n, math.MaxInt64/64) })
+	for i, n := range l.Needs {
+		if n.Last < 0 || n.Day < 0 {
+			return fmt.Errorf("activity: the leniencies of %s make no sense", l.Addr)
+		}
+		if n.Last > 0 {
+			m.needed[i] = &need{last: n.Last, days: newDays[hour]()}
+			set(&m.needed[i].days, n.Day, n.Days, func(h *hour, c uint32) { *h = hour(c) })
+		}
+	}
+	e.mail = m
 	return nil
 }
 
@@ -153,15 +192,34 @@ func (s *shard) lines() []line {
 	out := make([]line, 0, len(s.known)+len(s.strangers))
 	for known, m := range map[bool]map[netip.Addr]*entry{true: s.known, false: s.strangers} {
 		for addr, e := range m {
-			l := line{Addr: addr, Known: known, Touched: e.touched, Refusals: append([]Refusal(nil), e.refusals...)}
+			l := line{Addr: addr, Known: known, Touched: e.touched, Refusals: slices.Clone(e.refusals), Reasons: slices.Clone(e.reasons)}
 			if m := e.mail; m != nil {
-				l.First, l.Last = m.first, m.last
-				l.Hour, l.Hours, l.Day, l.Days = m.hours.newest, m.hours.list(), m.days.newest, m.days.list()
+				l.set(m)
 			}
 			out = append(out, l)
 		}
 	}
 	return out
+}
+
+// set is the reverse of mail.
+func (l *line) set(m *mailed) {
+	count := func(h hour) uint32 { return uint32(h) }
+	l.First, l.Last, l.TLS, l.Since = m.first, m.last, m.tls, m.since
+	l.Hour, l.Hours = m.hours.newest, list(&m.hours, count)
+	l.Day = m.days.newest
+	l.Days = list(&m.days, func(d day) uint32 { return d.messages })
+	l.Rcpts = list(&m.days, func(d day) uint32 { return d.recipients })
+	l.Octets = list(&m.days, func(d day) uint64 { return d.octets })
+	if m.needed == ([leniencies]*need{}) {
+		return
+	}
+	l.Needs = make([]needLine, leniencies)
+	for i, n := range m.needed {
+		if n != nil {
+			l.Needs[i] = needLine{n.last, n.days.newest, list(&n.days, count)}
+		}
+	}
 }
 
 // Save writes the file if something has changed since it was written.
