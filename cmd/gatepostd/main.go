@@ -49,7 +49,7 @@ func run() int {
 	context.AfterFunc(ctx, stop) // a second one does not wait for what is under way
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if err := daemon.Run(ctx, daemon.Options{ConfigFile: *config, Logger: log}); err != nil {
-		fmt.Fprintf(os.Stderr, "gatepostd: error: %v\ngatepostd: hint: gatepostd --config %s --check\n", err, *config)
+		fmt.Fprintf(os.Stderr, "gatepostd: error: %v\ngatepostd: hint: gatepostd --config %s --check; schema/relay.cue describes such a file\n", err, *config)
 		return 2
 	}
 	return 0

@@ -40,7 +40,7 @@ func TestUsage(t *testing.T) {
 		{"--chek", 2, "", "gatepostd: hint: gatepostd --config FILE [--check]\n"},
 		{"check", 2, "", "gatepostd: error: unexpected argument \"check\"\ngatepostd: hint: "},
 		{"--check --config " + missing, 2, "", "gatepostd: hint: name the configuration: gatepostd --config FILE --check\n"},
-		{"--config " + missing, 2, "", "gatepostd: hint: gatepostd --config " + missing + " --check\n"},
+		{"--config " + missing, 2, "", "gatepostd: hint: gatepostd --config " + missing + " --check; schema/relay.cue describes such a file\n"},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer

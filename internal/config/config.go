@@ -84,16 +84,36 @@ type App struct {
 	KeyFile      string
 }
 
+// String is the App as the file has it; so it is with what follows.
+func (a App) String() string {
+	return fmt.Sprintf("{id: %d, installation: %d, keyFile: %q}", a.ID, a.Installation, a.KeyFile)
+}
+
 // A Webhook is where the forge's deliveries come in.
 type Webhook struct {
 	Listen     string
 	SecretFile string // an absolute path
 }
 
+func (w Webhook) String() string {
+	return fmt.Sprintf("{listen: %q, secretFile: %q}", w.Listen, w.SecretFile)
+}
+
 // Verify says who must vouch for a commit: Keys, Postmasters, or both.
 type Verify struct {
 	Keys        []string // files, absolute paths; empty: signatures do not matter
 	Postmasters string   // the slug of a GitHub team; "": not asked
+}
+
+func (v Verify) String() string {
+	var parts []string
+	if len(v.Keys) > 0 {
+		parts = append(parts, "keys: [\""+strings.Join(v.Keys, "\", \"")+"\"]")
+	}
+	if v.Postmasters != "" {
+		parts = append(parts, fmt.Sprintf("github: {postmasters: %q}", v.Postmasters))
+	}
+	return "{" + strings.Join(parts, ", ") + "}"
 }
 
 // Deliver says how mail leaves.

@@ -338,6 +338,20 @@ func TestLogValueReadsLikeTheFile(t *testing.T) {
 	}
 }
 
+// The structures read as in the file too, in the log and in what --check prints.
+func TestStructuresReadLikeTheFile(t *testing.T) {
+	for want, v := range map[string]any{
+		`{id: 7, installation: 77, keyFile: "/etc/gatepost/app.pem"}`:  App{7, 77, "/etc/gatepost/app.pem"},
+		`{listen: "127.0.0.1:9588", secretFile: "/etc/gatepost/hook"}`: Webhook{"127.0.0.1:9588", "/etc/gatepost/hook"},
+		`{keys: ["/a", "/b"], github: {postmasters: "postmasters"}}`:   Verify{[]string{"/a", "/b"}, "postmasters"},
+		`{github: {postmasters: "postmasters"}}`:                       Verify{nil, "postmasters"},
+	} {
+		if got := fmt.Sprintf("%+v", v); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
 func TestDurations(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"30s": 30 * time.Second, "5d": 120 * time.Hour, "1d12h": 36 * time.Hour, "1h30m": 90 * time.Minute, "0s": 0, "1.5h": 90 * time.Minute,

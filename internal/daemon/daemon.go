@@ -31,6 +31,7 @@ import (
 
 	"example.edu/gatepost/internal/config"
 	"example.edu/gatepost/internal/program"
+	"example.edu/gatepost/internal/register/approval"
 	"example.edu/gatepost/internal/register/confirm"
 	"example.edu/gatepost/internal/register/gitsync"
 	"example.edu/gatepost/internal/register/policy"
@@ -71,7 +72,8 @@ type relay struct {
 	liveNow  liveCount
 	source   *gitsync.Mirror
 	register *reconcile.Reconciler
-	hook     *hook // nil: no webhook
+	hook     *hook             // nil: no webhook
+	keys     *approval.Keyring // nil: signatures do not matter
 	confirm  *confirm.Confirmer
 	queue    *queue.Queue
 	proofs   prover

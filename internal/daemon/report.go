@@ -72,6 +72,9 @@ func (r *relay) registerReport(c *config.Relay) status.Register {
 
 		WithheldCount: s.WithheldAll,
 	}
+	if r.keys != nil {
+		out.Keys = r.keys.Trouble()
+	}
 	for _, w := range s.Withheld {
 		out.Withheld = append(out.Withheld, status.Withheld{
 			File: w.Path, Since: w.Since, Commit: w.Commit, Refused: w.Standing == approval.Refused, Why: w.Why, InForce: w.InForce,

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,18 +32,45 @@ func (r *relay) openVerify(c *config.Relay, git *gitsync.Mirror) (reconcile.Appr
 	if err != nil {
 		return nil, err
 	}
-	if keys != nil {
-		if _, problems := keys.Problems(); len(problems) > 0 { // not one that stops a relay: what was approved goes on
-			r.log.Warn("the configuration has a problem", "event", "config.warning", "problem", strings.Join(problems, "; "), "hint", keysHint)
-		}
-	}
 	var reviews *approval.Reviews
 	if v.Postmasters != "" {
 		if reviews, err = r.openReviews(c, git); err != nil {
 			return nil, err
 		}
 	}
-	return approval.NewJudge(git, keys, reviews)
+	judge, err := approval.NewJudge(git, keys, reviews)
+	if err != nil || keys == nil {
+		return judge, err
+	}
+	r.keys = keys
+	return &keyWatch{Judge: judge, keys: keys, log: r.log}, nil
+}
+
+// A keyWatch tells in the log what is wrong with the files of keys, at the start
+// and whenever that changes. No problem of theirs stops a relay: what was
+// approved goes on.
+type keyWatch struct {
+	*approval.Judge
+	keys *approval.Keyring
+	log  *slog.Logger
+	told string // by Policy, which one goroutine calls
+}
+
+var _ reconcile.Approver = (*keyWatch)(nil)
+
+// Policy is that of the Judge, which reads the files each round.
+func (w *keyWatch) Policy() string {
+	policy := w.Judge.Policy()
+	trouble := strings.Join(w.keys.Trouble(), "; ")
+	switch {
+	case trouble == w.told:
+	case trouble == "":
+		w.log.Info("the files of keys are as they should be", "event", "register.keys_mended")
+	default:
+		w.log.Warn("something is wrong with the files of keys", "event", "register.keys_faulty", "err", trouble, "hint", keysHint)
+	}
+	w.told = trouble
+	return policy
 }
 
 const keysHint = "mend the files that register.verify.keys names; they are read again when they change"
@@ -116,8 +145,13 @@ func checkVerify(v *config.Verify, g config.Register, stdout, stderr io.Writer) 
 	}
 	if keys != nil {
 		usable, problems := keys.Problems()
+		broken := keys.Broken()
 		for _, p := range problems {
-			fmt.Fprintf(stderr, "register.verify.keys: %s (warning)\n  hint: %s\n", p, keysHint)
+			mark := " (warning)"
+			if slices.Contains(broken, p) {
+				mark, code = "", 1
+			}
+			fmt.Fprintf(stderr, "register.verify.keys: %s%s\n  hint: %s\n", p, mark, keysHint)
 		}
 		if usable == 0 {
 			fmt.Fprintf(stderr, "register.verify.keys: there is no key that a commit could be signed with\n  hint: the relay would start, and nothing new would come into force\n")

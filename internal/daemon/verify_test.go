@@ -106,6 +106,13 @@ func TestSignedCommitsOnly(t *testing.T) {
 	w.accepted("127.0.0.5", "by another key")
 
 	w.file("allowed_signers", "second@lab.example ssh-ed25519 nonsense\n")
+	w.waitReport("the keys are told of", func(r status.Report) bool { return len(r.Register.Keys) == 1 })
+	if _, out := w.gatepost("status"); !strings.Contains(out, "not all keys of postmasters count: "+keys+": line 1: ") {
+		t.Errorf("gatepost status:\n%s", out)
+	}
+	if !strings.Contains(w.log.tail(1000), "event=register.keys_faulty") {
+		t.Error("the log says nothing of the keys")
+	}
 	stdout.Reset()
 	if code := daemon.Check(w.config, &stdout, &stderr); code != 1 || !strings.Contains(stderr.String(), "allowed_signers: line 1: ") || !strings.Contains(stderr.String(), "no key that a commit could be signed with") {
 		t.Errorf("--check of broken keys: %d\n%s%s", code, stdout.String(), stderr.String())

@@ -97,6 +97,13 @@ func judgeRegister(r *Report, wrong, look func(do, format string, args ...any)) 
 	if n := len(g.Substituted); n > 0 {
 		look("gatepost check, in a checkout of the register", "%s faulty; the last good version stays in force", count(n, "file of the register is", "files of the register are"))
 	}
+	if n := len(g.Keys); n > 0 {
+		more := ""
+		if n > 1 {
+			more = fmt.Sprintf("; and %d more, gatepostd --check tells", n-1)
+		}
+		look("mend the files that register.verify.keys names; they are read again when they change", "not all keys of postmasters count: %s%s", g.Keys[0], more)
+	}
 	judgeWithheld(r, look)
 	if g.Unconfirmed && r.At.Sub(g.AcceptedAt) >= contactLate {
 		look("journalctl -u gatepostd -n 50", "confirmations are late")
@@ -117,7 +124,7 @@ func judgeWithheld(r *Report, look func(do, format string, args ...any)) {
 		command := fmt.Sprintf("gatepost accept %s --reason '…'", w.Commit)
 		do := "take the change back and propose it anew, for a postmaster to approve; or once you have looked at it: " + command
 		if !w.Refused {
-			do = "it is judged again by itself; if it stays so, check the forge and the token; or once you have looked at it: " + command
+			do = "it is judged again by itself; if it stays so, mend what is said there: the forge, the token or the files of keys; or once you have looked at it: " + command
 		}
 		look(do, "%s not been taken over since %s: nobody vouches for commit %s: %s",
 			count(files[w.Commit], "file has", "files have"), stamp(w.Since), short(w.Commit), w.Why)

@@ -91,6 +91,8 @@ type Register struct {
 	Withheld      []Withheld `json:"withheld"`      // at most 200
 	WithheldCount int        `json:"withheldCount"` // all of them; filled in by Server if it is 0
 
+	Keys []string `json:"keys,omitempty"` // what is wrong with the files of postmasters' keys
+
 	Unconfirmed bool `json:"unconfirmed"` // confirmations of the commit in force are still to be handed over
 }
 

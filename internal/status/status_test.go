@@ -120,6 +120,7 @@ func scenarios() map[string]status.Options {
 		g.Commit = "short"
 	})
 	withheld := register(well(), func(g *status.Register) {
+		g.Keys = []string{"/etc/gatepost/postmasters.asc cannot be read: no such file or directory", "/etc/gatepost/allowed_signers: line 3: no public key"}
 		evil, late := strings.Repeat("d", 40), strings.Repeat("c", 40)
 		for i, file := range []string{"networks", "mfp1", "mfp2", "mfp3"} {
 			w := status.Withheld{File: "registrations/lsa-physics/" + file + ".cue", Since: now.Add(-time.Hour), Commit: evil, Refused: true,

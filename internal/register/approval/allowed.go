@@ -34,6 +34,9 @@ const (
 // told, and costs that line alone. Times without a Z are of zone, as ssh-keygen
 // takes them.
 func parseAllowed(data []byte, zone *time.Location) (keys []allowedKey, problems []string) {
+	if bytes.Contains(data, []byte(" PRIVATE KEY-----")) {
+		return nil, []string{"it holds a private key, which belongs nowhere near the relay"}
+	}
 	scan := bufio.NewScanner(bytes.NewReader(data))
 	scan.Buffer(nil, maxKeyLine)
 	n := 0
@@ -61,6 +64,9 @@ func parseAllowed(data []byte, zone *time.Location) (keys []allowedKey, problems
 
 // parseAllowedLine reads "principals [options] type base64 [comment]".
 func parseAllowedLine(line string, zone *time.Location) (k allowedKey, err error) {
+	if _, err := parseSSHKey(line); err == nil { // a .pub file as ssh-keygen makes it
+		return k, errors.New("whose key it is, such as pm@example.edu, is missing before the key")
+	}
 	k.principals, line = word(line)
 	if strings.Trim(k.principals, ",!") == "" || strings.ContainsAny(k.principals, "\x00\"") {
 		return k, errors.New("no principals, such as an address, before the key")

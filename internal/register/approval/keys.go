@@ -3,7 +3,9 @@ package approval
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -31,7 +33,7 @@ type Keyring struct {
 	openpgp  openpgp.EntityList // guarded by mu, as what follows
 	ssh      []allowedKey
 	problems []string
-	unread   bool // a file could not be read
+	broken   []string // of problems, one for each file from which no key could be had
 }
 
 // NewKeyring names the files. alone says that nothing else is asked for than a
@@ -74,6 +76,23 @@ func (k *Keyring) Problems() (usable int, problems []string) {
 	return usable, slices.Clone(k.problems)
 }
 
+// Trouble is what was wrong with the files when they were last read, a line each.
+// Unlike Problems it reads nothing.
+func (k *Keyring) Trouble() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.problems)
+}
+
+// Broken is, of Trouble, a line for each file from which no key could be had: it
+// is gone, or holds something else than keys. While there is one, a signature
+// that no other file explains is not refused: it could not be judged.
+func (k *Keyring) Broken() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.broken)
+}
+
 // refresh reads the files, and the keys anew if they are others. The caller
 // holds mu.
 func (k *Keyring) refresh() {
@@ -83,7 +102,7 @@ func (k *Keyring) refresh() {
 	for i, file := range k.files {
 		data, err := durable.ReadFile(file, maxKeyFile)
 		if err != nil {
-			failed = append(failed, fmt.Sprintf("%s cannot be read: %v", file, err))
+			failed = append(failed, fmt.Sprintf("%s cannot be read: %v", file, cause(err)))
 		} else {
 			contents[file] = data
 		}
@@ -94,7 +113,7 @@ func (k *Keyring) refresh() {
 	if digest == k.digest {
 		return
 	}
-	k.digest, k.openpgp, k.ssh, k.problems, k.unread = digest, nil, nil, failed, len(failed) > 0
+	k.digest, k.openpgp, k.ssh, k.problems, k.broken = digest, nil, nil, failed, slices.Clone(failed)
 	var all openpgp.EntityList
 	for _, file := range k.files {
 		data, ok := contents[file]
@@ -102,9 +121,11 @@ func (k *Keyring) refresh() {
 			continue
 		}
 		var problems []string
+		found := 0
 		if isOpenPGP(data) {
 			var keys openpgp.EntityList
 			keys, problems = parseOpenPGP(data)
+			found = len(keys)
 			for _, e := range keys {
 				if k.alone && ofForge(e) {
 					problems = append(problems, name(e, now)+" is a forge's own key, with which it signs whatever is merged on the web: it is left out")
@@ -115,12 +136,16 @@ func (k *Keyring) refresh() {
 		} else {
 			var keys []allowedKey
 			keys, problems = parseAllowed(data, k.zone)
+			found = len(keys)
 			if k.ssh = append(k.ssh, keys...); len(keys)+len(problems) == 0 {
 				problems = append(problems, "it holds no key")
 			}
 		}
-		for _, p := range problems {
+		for i, p := range problems {
 			k.problems = append(k.problems, file+": "+p)
+			if i == 0 && found == 0 {
+				k.broken = append(k.broken, file+": "+p)
+			}
 		}
 	}
 	good, problems := settle(all, now)
@@ -150,8 +175,16 @@ func (k *Keyring) check(c *commit) Verdict {
 	switch {
 	case err == nil:
 		return Verdict{Vouched, "signed by " + who}
-	case k.unread:
-		return Verdict{Unknown, err.Error() + "; but a file of keys cannot be read"}
+	case len(k.broken) > 0:
+		return Verdict{Unknown, err.Error() + "; but not all keys are known: " + k.broken[0]}
 	}
 	return Verdict{Refused, err.Error()}
+}
+
+// cause is what the system says of a file, without its name and what was done.
+func cause(err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return p.Err
+	}
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,7 +95,7 @@ func TestSSHSignatures(t *testing.T) {
 			weak := kind == "rsa-1024"
 			v := judged(t, r, k, nil, good)
 			if weak {
-				v.want(t, "weak", Refused, "not listed")
+				v.want(t, "weak", Unknown, "not all keys are known")
 				if n, problems := k.Problems(); n != 0 || !strings.Contains(strings.Join(problems, ""), "1024 bits") {
 					t.Errorf("%d, %q", n, problems)
 				}
@@ -210,7 +211,7 @@ func TestParseAllowed(t *testing.T) {
 		t.Errorf("%+v, %q", keys, problems)
 	}
 	for line, want := range map[string]string{
-		text:                                    "no public key", // the type is taken for principals
+		text:                                    "whose key it is", // a .pub file: no principals
 		"pm":                                    "no public key",
 		"pm ssh-ed25519":                        "no public key",
 		"pm ssh-rsa " + blob:                    "a key of type ssh-ed25519 where ssh-rsa is written",
@@ -282,8 +283,24 @@ func TestKeyFilesChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	judged(t, r, k, nil, first).want(t, "first, by the file that is left", Vouched, "one")
-	judged(t, r, k, nil, second).want(t, "second, its file gone", Unknown, "cannot be read")
-	if n, problems := k.Problems(); n != 1 || len(problems) != 1 {
+	judged(t, r, k, nil, second).want(t, "second, its file gone", Unknown, "not all keys are known: "+k.files[1]+" cannot be read: no such file or directory")
+	if n, problems := k.Problems(); n != 1 || len(problems) != 1 || !slices.Equal(problems, k.Broken()) || !slices.Equal(problems, k.Trouble()) {
 		t.Errorf("%d, %q", n, problems)
+	}
+
+	// Overwritten with something else: nobody's signature is refused for that.
+	for name, text := range map[string]string{"nothing": "", "no key": "garbage\n", "a .pub file": two.public, "private": "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n"} {
+		if err := os.WriteFile(k.files[1], []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		judged(t, r, k, nil, second).want(t, name, Unknown, "not all keys are known: "+k.files[1]+": ")
+	}
+	// One bad line beside a good one costs that line alone.
+	if err := os.WriteFile(k.files[1], []byte("garbage\nother "+one.public), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	judged(t, r, k, nil, second).want(t, "second, and one bad line", Refused, "not listed")
+	if len(k.Broken()) != 0 || len(k.Trouble()) != 1 {
+		t.Errorf("%q, %q", k.Broken(), k.Trouble())
 	}
 }
