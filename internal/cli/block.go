@@ -150,12 +150,16 @@ func printBlocked(w io.Writer, got status.BlockAdded) error {
 		p("  it was already, %s: %s", was.End(), printable(was.Reason))
 	}
 	switch {
-	case got.Registration != "":
+	case got.Registration != "" && !strings.Contains(got.Prefix, "/"):
 		p("  it is registered, in %s", printable(got.Registration))
 	case got.Registered == 0:
 		p("  no registered address is in it")
 	default:
-		p("  %s in it, and cannot send", count(got.Registered, "registered address is", "registered addresses are"))
+		in := ""
+		if got.Registration != "" {
+			in = " (" + printable(got.Registration) + ")"
+		}
+		p("  %s in it, and cannot send%s", count(got.Registered, "registered address is", "registered addresses are"), in)
 	}
 	held := count(got.Held, "message in the queue is held", "messages in the queue are held")
 	if got.HeldMore {
@@ -166,7 +170,7 @@ func printBlocked(w io.Writer, got status.BlockAdded) error {
 	if got.Agreed != "" {
 		p("  the register blocks it as well, in %s", printable(got.Agreed))
 	} else {
-		p("  on this relay alone; for all of them, and for good, add registrations/blocks/%s.cue to the register:", got.Since.UTC().Format(time.DateOnly)+"-"+strings.NewReplacer(":", "-", "/", "_").Replace(name))
+		p("  this relay alone knows it; for all relays, add registrations/blocks/%s.cue to the register:", got.Since.UTC().Format(time.DateOnly)+"-"+strings.NewReplacer(":", "-", "/", "_").Replace(name))
 		p("    %s", registerBlock(got.Blocked))
 	}
 	p("to end it: gatepost unblock %s", name)

@@ -53,9 +53,14 @@ func (r *relay) blocksChanged(set *blocks.Set) {
 	r.live.SetBlocks(local)
 }
 
+// blocksQuiet is how long a change of the local file is left alone before it is
+// read: in a folder that is never quiet, ten times as long. A file that is half
+// written by then is told from a whole one by its end.
+const blocksQuiet = 100 * time.Millisecond
+
 // watchBlocks reads the local file again when it changes.
 func (r *relay) watchBlocks(ctx context.Context) error {
-	return r.blockFile.Run(ctx, filesQuiet, filesPoll, r.blocks.ReadLocal)
+	return r.blockFile.Run(ctx, blocksQuiet, filesPoll, r.blocks.ReadLocal)
 }
 
 // maxHits is how many registered addresses a block may hit before it takes a

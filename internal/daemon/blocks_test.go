@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"example.edu/gatepost/internal/daemon"
 	"example.edu/gatepost/internal/status"
 )
 
@@ -112,7 +113,7 @@ func TestBreakGlass(t *testing.T) {
 	if len(r.Drift) != 1 || r.Drift[0].Prefix != "127.0.0.1" || r.Drift[0].Reason != "still" || r.Drift[0].Until.Before(time.Now().Add(time.Hour)) {
 		t.Errorf("drift after two restarts: %+v", r.Drift)
 	}
-	w.waitReport("the mail is held", func(r status.Report) bool { return r.Queue.Depth["held"] == 1 })
+	w.waitReport("the mail is held", func(r status.Report) bool { return r.Queue.Depth["held"] == 2 })
 
 	w.says(w.ok("unblock", "127.0.0.1"), "127.0.0.1 is no longer blocked\n")
 	w.arrives("under way")
@@ -218,10 +219,44 @@ func TestAWideBlockTakesAWord(t *testing.T) {
 	w.fails("if that is meant, say so: --wide", "block", "127.0.0.0/16", "--reason", "all of it")
 	w.fails("127.0.0.0/16 is wide: it would keep 1 registered address from sending", "block", "127.0.0.0/16", "--reason", "all of it")
 	w.accepted("127.0.0.1", "not blocked")
-	w.says(w.ok("block", "127.0.0.0/16", "--reason", "all of it", "--wide"), "127.0.0.0/16 is blocked", "it is registered, in registrations/lab/printer.cue")
+	w.says(w.ok("block", "127.0.0.0/16", "--reason", "all of it", "--wide"), "127.0.0.0/16 is blocked", "1 registered address is in it, and cannot send (registrations/lab/printer.cue)")
 	w.refused("127.0.0.1", "554 5.7.1 127.0.0.1 is blocked")
 	w.fails("127.0.0.1 is blocked as part of 127.0.0.0/16 by command: all of it", "unblock", "127.0.0.1")
 	w.fails("127.0.0.0/8 is not blocked as a whole; 1 block by command lies in it, that of 127.0.0.0/16", "unblock", "127.0.0.0/8")
 	w.ok("unblock", "127.0.0.0/16")
 	w.accepted("127.0.0.1", "again")
+}
+
+// TestCheckReadsTheLocalFileOfBlocks, so that whoever writes one can try it.
+func TestCheckReadsTheLocalFileOfBlocks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	file := filepath.Join(w.dir, "blocks")
+	w.extra = fmt.Sprintf("blocks: file: %q", file)
+	w.configure()
+	for _, tc := range []struct {
+		content string
+		code    int
+		says    string
+	}{
+		{"# none\n", 0, ""},
+		{"127.0.0.7 scans\n127.0.0.8\n", 1, file + ":2: a block needs a reason\n  hint: the relay would start, and this line block nothing\n"},
+		{"127.0.0.7 scans", 1, file + ": its last line has no end"},
+		{"127.0.0.7 scans\n" + strings.Repeat("x\n", 30), 1, file + ": and 10 more lines\n"},
+	} {
+		if err := os.WriteFile(file, []byte(tc.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out, errs strings.Builder
+		if code := daemon.Check(w.config, &out, &errs); code != tc.code || !strings.Contains(errs.String(), tc.says) {
+			t.Errorf("%q: %d, and not %d: %s", tc.content, code, tc.code, errs.String())
+		}
+	}
+	var out, errs strings.Builder
+	if os.Chmod(file, 0o602) != nil {
+		t.Fatal("no chmod")
+	}
+	if daemon.Check(w.config, &out, &errs); !strings.Contains(errs.String(), "says who may not send, and everybody on this machine may write it (warning)\n  hint: chmod o-w "+file) {
+		t.Errorf("%s", errs.String())
+	}
 }

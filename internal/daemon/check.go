@@ -8,7 +8,32 @@ import (
 
 	"example.edu/gatepost/internal/config"
 	"example.edu/gatepost/internal/register/proof"
+	"example.edu/gatepost/internal/relay/blocks"
 )
+
+// maxBadLines bounds the bad lines of a local file of blocks that are shown.
+const maxBadLines = 20
+
+// checkBlocks reads the local file of blocks, if there is one.
+func checkBlocks(file string, stderr io.Writer) (code int) {
+	if file == "" {
+		return 0
+	}
+	_, bad, err := blocks.CheckLocal(file)
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n  hint: the relay would start, with what it has read of the file before; schema/relay.cue says how the file is written\n", file, err)
+		return 1
+	}
+	for i, line := range bad {
+		if i == maxBadLines {
+			fmt.Fprintf(stderr, "%s: and %d more lines\n", file, len(bad)-maxBadLines)
+			break
+		}
+		fmt.Fprintf(stderr, "%s:%d: %s\n  hint: the relay would start, and this line block nothing\n", file, line.Line, line.Why)
+		code = 1
+	}
+	return code
+}
 
 // Check reads the configuration and the files that it names, as Run would, and
 // says what it found: on stdout what would be in force, on stderr what is
@@ -58,6 +83,7 @@ func Check(path string, stdout, stderr io.Writer) int {
 			code = 1
 		}
 	}
+	code = max(code, checkBlocks(c.Blocks.File, stderr))
 	var verify strings.Builder
 	code = max(code, checkVerify(c.Register.Verify, c.Register, &verify, stderr))
 	for _, field := range c.LogValue().Group() {

@@ -172,6 +172,9 @@ func warnings(c *config.Relay) (out []warning) {
 			out = append(out, exposedWarning(f.field, f.path, who))
 		}
 	}
+	if info, err := os.Stat(c.Blocks.File); c.Blocks.File != "" && err == nil && info.Mode().Perm()&0o002 != 0 { // its group may: a program writes it
+		out = append(out, warning{fmt.Sprintf("blocks.file: %s says who may not send, and everybody on this machine may write it", c.Blocks.File), "chmod o-w " + c.Blocks.File})
+	}
 	if v := c.Register.Verify; v != nil {
 		for _, file := range v.Keys {
 			if who := writable(file); who != "" {

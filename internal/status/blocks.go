@@ -147,7 +147,11 @@ func judgeBlocks(r *Report, wrong, look func(do, format string, args ...any)) {
 	}
 	if f := r.Blocks.Local; f != nil {
 		if f.Error != "" {
-			look("mend the file; it is read again when it changes", "%s cannot be used, and what was read of it before stays in force: %s", f.File, f.Error)
+			stays := "and what was read of it before stays in force"
+			if f.ReadAt.IsZero() {
+				stays = "and nothing of it is in force"
+			}
+			look("mend the file; it is read again when it changes", "%s cannot be used, %s: %s", f.File, stays, f.Error)
 		}
 		for _, bad := range f.Bad[:min(shown, len(f.Bad))] {
 			look("mend the line; the file is read again when it changes", "line %d of %s blocks nothing: %s", bad.Line, f.File, bad.Why)

@@ -82,6 +82,17 @@ func parseLocal(data []byte) (list []Block, bad []BadLine, err error) {
 	return list, bad, nil
 }
 
+// CheckLocal reads a local file as a List would: how many blocks it has, and its
+// bad lines. The error says why it cannot be used as a whole.
+func CheckLocal(path string) (n int, bad []BadLine, err error) {
+	data, err := readLocal(path)
+	if err != nil {
+		return 0, nil, err
+	}
+	list, bad, err := parseLocal(data)
+	return len(list), bad, err
+}
+
 // parseLine reads a line that is not empty and no comment.
 func parseLine(line string) (b Block, err error) {
 	if len(line) > maxLocalLine {

@@ -201,22 +201,49 @@ func (q *Queue) claim(it *item) (jobs []*job, rcpts []int) {
 	return jobs, rcpts
 }
 
-// reconsider asks Held again about what it holds.
+// reconsider asks Held again about what it holds, and about what it might hold
+// by now, so that an operator who has blocked a client sees its mail held at
+// once, and not when each attempt is due.
 func (q *Queue) reconsider(ctx context.Context) {
 	q.mu.Lock()
-	var items []*item
-	for _, it := range q.sched.items { // only on a change of blocks
-		if it.hold != "" && !it.operator {
-			items = append(items, it)
+	var held, free []*item
+	for _, it := range q.sched.items { // only on a change of blocks, and each minute
+		switch {
+		case it.operator:
+		case it.hold != "":
+			held = append(held, it)
+		default:
+			free = append(free, it)
 		}
 	}
 	q.mu.Unlock()
-	for _, it := range items {
+	for _, it := range held {
 		if ctx.Err() != nil {
 			return
 		}
 		q.release(it)
 	}
+	var e spool.Entry // what the memory has of each in turn
+	for _, it := range free {
+		if ctx.Err() != nil {
+			return
+		}
+		e.ID, e.Envelope.Client, e.Envelope.Registration, e.Envelope.Arrival = it.id, it.client.Value(), it.registration.Value(), it.arrival
+		if why := q.o.Held(&e); why != "" {
+			q.hold(it, why)
+		}
+	}
+}
+
+// hold stops attempts for an item until Held says that they may go on.
+func (q *Queue) hold(it *item, why string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if it.gone || it.hold != "" { // an operator's, perhaps, which is not ours to lift
+		return
+	}
+	q.sched.setHold(it, why, false, time.Now())
+	q.log.Info("attempts stop", "event", "queue.held", "id", it.id, "reason", why)
 }
 
 func (q *Queue) release(it *item) {

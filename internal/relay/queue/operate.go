@@ -83,7 +83,7 @@ func (q *Queue) Show(id spool.ID) (*Row, error) {
 }
 
 // row is an entry as an operator sees it. What waits for an attempt that would
-// not be made is held, though the schedule finds out only when it is due.
+// not be made is held, before Recheck has found out as well.
 func (q *Queue) row(e *spool.Entry) *Row {
 	r := q.scheduled(e)
 	if r.Status == stateNames[waiting] || r.Status == stateNames[ready] {

@@ -85,8 +85,9 @@ type Options struct {
 	Postmaster string // an address for people, for DSNs; told of failures that no sender can be told of
 
 	// Held says why an entry must not be delivered now; "" if it may. It is
-	// asked before each attempt, and again for held entries on Recheck. Nil:
-	// nothing is held.
+	// asked before each attempt, and on Recheck for every entry, of which it may
+	// then see no more than ID, client, registration and arrival. Nil: nothing
+	// is held.
 	Held func(*spool.Entry) string
 
 	Schedule       []time.Duration // from one attempt to the next, the last repeated; default 5 min doubling to 4 h
@@ -278,8 +279,8 @@ func (q *Queue) Accept(e *spool.Entry) {
 	q.add(e, true)
 }
 
-// Recheck asks Held again about entries that are held by it. Call it when
-// blocks have changed. It returns at once.
+// Recheck asks Held again about all entries. Call it when blocks have changed.
+// It returns at once.
 func (q *Queue) Recheck() {
 	q.mu.Lock()
 	q.recheck = true

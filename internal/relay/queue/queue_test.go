@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -287,6 +288,53 @@ func TestHeldMailWaitsForRecheck(t *testing.T) {
 		synctest.Wait()
 		if b.mem.len() != 0 || b.c.count() != 3 {
 			t.Errorf("left %d, %d attempts", b.mem.len(), b.c.count())
+		}
+	})
+}
+
+// TestABlockHoldsWhatIsNotDue at once, and gives it back as it was.
+func TestABlockHoldsWhatIsNotDue(t *testing.T) {
+	var blocked atomic.Bool
+	bad := netip.MustParseAddr("192.0.2.7")
+	o := Options{Schedule: []time.Duration{time.Hour}, Held: func(e *spool.Entry) string {
+		if blocked.Load() && e.Envelope.Client == bad && e.Envelope.Registration == "r" && !e.Envelope.Arrival.IsZero() && e.ID != "" {
+			return "blocked"
+		}
+		return ""
+	}}
+	bubble(t, o, func(b *bench) {
+		b.c.set(func() {
+			b.c.outcomes = func(mail.Address, int) mail.Result {
+				return mail.Result{RemoteMTA: "mx", Status: mail.Status{Code: 450}}
+			}
+		})
+		for _, client := range []netip.Addr{bad, netip.MustParseAddr("192.0.2.8")} {
+			env := message("r", "a@one.example")
+			env.Client = client
+			b.Accept(b.mem.put(env, []byte("Subject: x\r\n\r\n")))
+		}
+		pass(time.Minute)
+		blocked.Store(true)
+		b.Recheck()
+		synctest.Wait()
+		if s := b.Stats(); s.Jobs["held"] != 1 || s.Jobs["waiting"] != 1 {
+			t.Fatalf("%v", s.Jobs)
+		}
+		before := b.c.count()
+		pass(2 * time.Hour)
+		if n := b.c.count() - before; n != 1 && n != 2 { // of the other one
+			t.Errorf("%d attempts", n)
+		}
+		blocked.Store(false)
+		b.Recheck()
+		synctest.Wait()
+		if s := b.Stats(); s.Jobs["held"] != 0 {
+			t.Errorf("%v", s.Jobs)
+		}
+		b.c.set(func() { b.c.outcomes = nil })
+		pass(2 * time.Hour)
+		if b.mem.len() != 0 {
+			t.Errorf("%d are left", b.mem.len())
 		}
 	})
 }

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"container/heap"
+	"net/netip"
 	"sync"
 	"time"
 	"unique"
@@ -13,6 +14,7 @@ import (
 type item struct {
 	id           spool.ID
 	registration unique.Handle[string]
+	client       unique.Handle[netip.Addr]
 	arrival      time.Time
 	jobs         []*job // one for each transaction that is owed; guarded by Queue.mu
 
@@ -32,6 +34,7 @@ func newItem(e *spool.Entry) *item {
 	return &item{
 		id:           e.ID,
 		registration: unique.Make(e.Envelope.Registration),
+		client:       unique.Make(e.Envelope.Client),
 		arrival:      e.Envelope.Arrival,
 		hold:         e.Hold,
 		operator:     e.Hold != "",
