@@ -3,7 +3,7 @@
 GO ?= go
 BIN := .bin
 
-.PHONY: help demo test build generate lint torture bench histories fuzz clean
+.PHONY: help demo test build generate lint torture siege soak bench histories fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ lint: ## gofmt, vet, staticcheck, and the register itself
 
 torture: ## kill -9 the daemon under load, again and again (minutes)
 	$(GO) test -count=1 -v -timeout 60m -run TestTorture ./internal/daemon -torture=$(or $(KILLS),100)
+
+siege: ## crowds of idle, slow and refused connections, and what they cost the others (minutes)
+	$(GO) test -count=1 -v -timeout 60m -run TestSiege ./internal/daemon -siege=$(or $(SIEGE),1)
+
+soak: ## a million messages, and the memory on the way (minutes; MESSAGES=1000000)
+	$(GO) test -count=1 -v -timeout 120m -run TestSoak ./internal/daemon -soak=$(or $(MESSAGES),1000000)
 
 bench: build ## what a large register costs beside git itself (minutes; LARGE=100000)
 	$(GO) test -count=1 -v -timeout 60m -run TestLarge ./internal/register/reconcile \

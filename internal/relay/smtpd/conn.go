@@ -20,7 +20,8 @@ import (
 
 const (
 	maxCommand = 4000     // octets of a command line; RFC 5321 §4.5.3.1.4 asks for 512 plus the extensions' share
-	inSize     = 16 << 10 // octets read ahead of a session
+	lineSize   = 4 << 10  // octets read ahead of a session's commands; more than maxCommand, and most sessions have no more for most of their time
+	inSize     = 16 << 10 // octets read ahead of a session's body
 	outSize    = 8 << 10  // octets of replies gathered before a write
 	lingerSize = 32 << 20 // octets taken from a client that is still talking after our last words
 )
@@ -45,8 +46,11 @@ type conn struct {
 
 	raw net.Conn      // the connection as it was accepted; has the deadlines
 	nc  net.Conn      // raw, or TLS over it
-	in  *bufio.Reader // over wire
+	in  *bufio.Reader // over wire: lines, or one of inSize from a body on until all of it is read
 	out bytes.Buffer
+
+	lines *bufio.Reader // of lineSize
+	carry []byte        // read from the client already, and not by in
 
 	handout []byte // what go-smtp is to read next
 	pushed  string // a command line to be looked at again
@@ -100,8 +104,29 @@ func newConn(ctx context.Context, s *Server, p port, nc net.Conn, addr netip.Add
 	hello := s.sayHello()
 	c := &conn{srv: s, ctx: context.WithoutCancel(ctx), port: p, addr: addr, verdict: v, done: done,
 		raw: nc, nc: nc, pending: &hello, verb: "greeting"}
-	c.in = bufio.NewReaderSize(wire{c}, inSize)
+	c.lines = bufio.NewReaderSize(wire{c}, lineSize)
+	c.in = c.lines
 	return c
+}
+
+// widen makes room for a body to be read ahead.
+func (c *conn) widen() {
+	if c.in != c.lines {
+		return
+	}
+	ahead, _ := c.lines.Peek(c.lines.Buffered())
+	c.carry = append(c.carry, ahead...)
+	c.lines.Reset(wire{c})
+	c.in = c.srv.buffers.reader(wire{c})
+}
+
+// narrow gives that room back once nothing is in it.
+func (c *conn) narrow() {
+	if c.in == c.lines || c.in.Buffered() > 0 || len(c.carry) > 0 {
+		return
+	}
+	c.srv.buffers.putReader(c.in)
+	c.in = c.lines
 }
 
 // Read gives go-smtp its next command line, or the end.
@@ -199,6 +224,7 @@ func (c *conn) readCommand() (string, bool) {
 		c.fail(sayDrain())
 		return "", false
 	}
+	c.narrow()
 	c.lineBy = time.Now().Add(c.srv.limits.Command)
 	line, err := c.in.ReadSlice('\n')
 	switch {
@@ -235,6 +261,13 @@ func (w wire) Read(p []byte) (int, error) {
 	c := w.c
 	if c.closing {
 		return 0, net.ErrClosed
+	}
+	if len(c.carry) > 0 {
+		n := copy(p, c.carry)
+		if c.carry = c.carry[n:]; len(c.carry) == 0 {
+			c.carry = nil
+		}
+		return n, nil
 	}
 	if err := c.flush(); err != nil {
 		return 0, err
@@ -335,6 +368,7 @@ func lastWords(nc, raw net.Conn, most time.Duration) {
 // handshake fails: no word follows in clear text.
 func (c *conn) startTLS(cfg *tls.Config) {
 	c.in.Reset(wire{c})
+	c.carry = nil
 	c.say(sayReadyTLS())
 	if c.flush() != nil {
 		c.hangUp()

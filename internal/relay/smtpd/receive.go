@@ -20,8 +20,24 @@ import (
 // writeSize is how much of a message is gathered for one Write to the store.
 const writeSize = 32 << 10
 
-// buffers are the gathering buffers of messages that are under way.
-type buffers struct{ pool sync.Pool }
+// buffers are those of messages that are under way: what is read ahead, and what
+// is gathered for the store.
+type buffers struct{ pool, readers sync.Pool }
+
+// reader is a reader of inSize.
+func (b *buffers) reader(from io.Reader) *bufio.Reader {
+	if r, ok := b.readers.Get().(*bufio.Reader); ok {
+		r.Reset(from)
+		return r
+	}
+	return bufio.NewReaderSize(from, inSize)
+}
+
+// putReader takes a reader back that nobody uses any more.
+func (b *buffers) putReader(r *bufio.Reader) {
+	r.Reset(nil)
+	b.readers.Put(r)
+}
 
 func (b *buffers) get() *[]byte {
 	if p, ok := b.pool.Get().(*[]byte); ok {
@@ -45,6 +61,9 @@ var errAbandoned = errors.New("smtpd: the client abandoned the message")
 // its end ends the connection; what is refused for its content is read to its
 // end and refused.
 func (c *conn) receive() {
+	if c.tx.chunks == nil {
+		c.widen()
+	}
 	c.body = &pace{began: time.Now()}
 	size, refusal, err := c.transfer()
 	half := c.body.half
