@@ -61,7 +61,9 @@ func openDoors(ctx context.Context, c *config.Relay, log *slog.Logger, s *steps)
 }
 
 func openPort(ctx context.Context, name, addr string, log *slog.Logger, s *steps) (net.Listener, error) {
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	// Every read has a deadline of its own, so probes would only cost each
+	// connection four calls of the kernel.
+	ln, err := (&net.ListenConfig{KeepAlive: -1}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("opening the port %s: %w", name, err)
 	}

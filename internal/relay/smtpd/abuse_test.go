@@ -2,6 +2,8 @@ package smtpd
 
 import (
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,5 +69,33 @@ func TestMailForThePostmasterOfThisHostGoesToThePerson(t *testing.T) {
 	}
 	if want := []string{"postmaster@example.edu", "postmaster@example.edu", "postmaster@example.org"}; !slices.Equal(got, want) {
 		t.Errorf("recipients %q", got)
+	}
+}
+
+// A storm of refused connections is a few lines in the log, and one that says how
+// many had none.
+func TestAStormIsNotLoggedLineByLine(t *testing.T) {
+	var clock atomic.Int64
+	f := start(t, quick, func(o *Options) {
+		o.Now = func() time.Time { return time.Unix(1_800_000_000+clock.Load(), 0) }
+	})
+	refused := func(times int) (lines int) {
+		before := strings.Count(f.log.String(), "event=smtp.refused")
+		for range times {
+			c := f.dial(t, "127.0.0.5", relayPort)
+			c.want("554 5.7.1")
+			_ = c.nc.Close()
+		}
+		return strings.Count(f.log.String(), "event=smtp.refused") - before
+	}
+	if n := refused(refusalLines + 50); n != refusalLines {
+		t.Errorf("%d lines", n)
+	}
+	clock.Add(10)
+	if n := refused(2); n != 2 {
+		t.Errorf("%d lines of 2 in the next window", n)
+	}
+	if log := f.log.String(); strings.Count(log, "event=smtp.storm") != 1 || !strings.Contains(log, "event=smtp.storm count=50\n") {
+		t.Errorf("no line says how many had none, or several do")
 	}
 }

@@ -1,13 +1,8 @@
 package smtpd
 
 import (
-	"context"
 	"io"
-	"log/slog"
-	"net/netip"
 	"time"
-
-	"example.edu/gatepost/internal/mail"
 )
 
 // chunks is the body of a message that comes by BDAT (RFC 3030), as one stream:
@@ -114,14 +109,4 @@ func (c *conn) skip(size int64) bool {
 		return false
 	}
 	return true
-}
-
-// logRefusal writes the one line of a refusal.
-func (s *Server) logRefusal(client netip.Addr, stage string, r reply, from *mail.Address) {
-	var sender slog.Attr // left out where there is none
-	if from != nil {
-		sender = slog.String("from", from.String())
-	}
-	s.log.LogAttrs(context.Background(), slog.LevelInfo, "refused", slog.String("event", "smtp.refused"),
-		slog.Any("client", client), slog.String("stage", stage), slog.Int("code", int(r.code)), slog.String("reason", r.word), sender)
 }

@@ -223,6 +223,7 @@ type Server struct {
 	log        *slog.Logger
 	metrics    *metrics
 	tally      tally
+	refusals   refusalLog
 	crowd      *crowd
 	memory     memory
 	buffers    buffers

@@ -1,0 +1,63 @@
+package smtpd
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"example.edu/gatepost/internal/mail"
+)
+
+// How many refused connections are logged, a line each. A storm of them must
+// not fill the disk, nor take the time of the clients that are served. The
+// refusals of sessions are bounded by the error budget.
+const (
+	refusalLines  = 1000 // in each
+	refusalWindow = 10 * time.Second
+)
+
+// A refusalLog bounds the lines. Its methods may be called from any goroutine.
+type refusalLog struct {
+	mu     sync.Mutex // guards what follows
+	since  time.Time  // beginning of the window
+	lines  int        // in it
+	missed int        // connections without a line, in it
+}
+
+// due reports whether there may be a line now. missed is how many had none in
+// the window before, to be told once.
+func (l *refusalLog) due(now time.Time) (missed int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d := now.Sub(l.since); d >= refusalWindow || d < 0 {
+		missed = l.missed
+		l.since, l.lines, l.missed = now, 0, 0
+	}
+	if l.lines == refusalLines {
+		l.missed++
+		return 0, false
+	}
+	l.lines++
+	return missed, true
+}
+
+// logRefusal writes the one line of a refusal.
+func (s *Server) logRefusal(client netip.Addr, stage string, r reply, from *mail.Address) {
+	if stage == "greeting" {
+		missed, ok := s.refusals.due(s.now())
+		if !ok {
+			return
+		}
+		if missed > 0 {
+			s.log.Warn("more connections were refused than are logged one by one", "event", "smtp.storm", "count", missed)
+		}
+	}
+	var sender slog.Attr // left out where there is none
+	if from != nil {
+		sender = slog.String("from", from.String())
+	}
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "refused", slog.String("event", "smtp.refused"),
+		slog.Any("client", client), slog.String("stage", stage), slog.Int("code", int(r.code)), slog.String("reason", r.word), sender)
+}
