@@ -60,6 +60,10 @@ type field struct {
 // fields are all, in the order of the questions.
 func (f *founding) fields() []field {
 	always := func(s string) func() string { return func() string { return s } }
+	speakers := "  who speaks for it, as LOGIN:ID (https://api.github.com/users/LOGIN shows the number)"
+	if f.plain { // no account is looked at
+		speakers = "  who speaks for it, for people to read: short names such as ann, with blanks between"
+	}
 	return []field{
 		{flag: "repo", usage: "the repository at GitHub, `OWNER/NAME`", value: &f.repository, forge: true,
 			question: "Repository at GitHub, as OWNER/NAME", check: aRepository, example: "umich/mail-register"},
@@ -78,7 +82,7 @@ func (f *founding) fields() []field {
 		{flag: "holds", usage: "the networks that it holds: `PREFIX`,... (default: to be written later)", value: &f.holds,
 			question: "  the networks that it holds, or nothing for later", optional: true, check: f.heldPrefixes, example: "141.211.13.0/24"},
 		{flag: "speaker", usage: "who speaks for it: `LOGIN:ID`,...", value: &f.speakers,
-			question: "  who speaks for it, as LOGIN:ID (https://api.github.com/users/LOGIN shows the number)", check: f.someSpeakers, example: "octocat:583231"},
+			question: speakers, check: f.someSpeakers, example: "octocat:583231"},
 		{flag: "mail-domain", usage: "the `DOMAIN` of its mailboxes", value: &f.domain,
 			question: "  the domain of its mailboxes", check: aDomain, example: "umich.edu"},
 		{flag: "gatepost", usage: "what judges requests: a `VERSION` of gatepost, or URL#sha256=HEX of a binary for Linux (default: this version)",
@@ -94,11 +98,11 @@ func (f *founding) fields() []field {
 func (f *founding) complete(ctx context.Context) error {
 	q := newQuestions(ctx, f.o)
 	if q != nil && !f.plain && f.repository == "" {
-		answer, err := q.ask("Is the register going to be at GitHub (yes or no)", "yes", oneOf([]string{"yes", "no"}))
+		atGitHub, err := q.yesOrNo("Is the register going to be at GitHub", "yes")
 		if err != nil {
 			return err
 		}
-		f.plain = answer == "no"
+		f.plain = !atGitHub
 	}
 	var missing []string
 	for _, q1 := range f.fields() {

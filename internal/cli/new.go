@@ -31,7 +31,7 @@ func newNew(o Options) *cobra.Command {
 			"first, together with the whole register: nothing is written while it has an error,\n" +
 			"and no file is ever replaced.",
 		Example: "  gatepost new\n" +
-			"  gatepost new --department lsa-physics --contact-name 'Physics IT' --contact-email physics-it@umich.edu \\\n" +
+			"  gatepost new --department lsa-physics --contact-name 'Physics IT' --contact-email physics-it@lsa.umich.edu \\\n" +
 			"    --purpose 'Scan-to-email in the print room.' --why-no-auth 'The firmware has no SMTP AUTH client.' \\\n" +
 			"    --host 141.211.13.23,mfp3.physics.lsa.umich.edu,printer --per-hour 200 --per-day 1000 --accept",
 		GroupID: groupRegister,
@@ -48,8 +48,8 @@ func newNew(o Options) *cobra.Command {
 	f.StringVar(&d.whyNoAuth, "why-no-auth", "", "why the machine cannot log in")
 	f.StringArrayVar(&d.hosts, "host", nil, "a machine: `IP,NAME,KIND`; once for each address")
 	f.StringArrayVar(&d.senders, "sender", nil, "a sender `ADDRESS` that is used, or *@domain (default: any)")
-	f.IntVar(&d.volume.PerHour, "per-hour", 0, "the most messages in an `HOUR`")
-	f.IntVar(&d.volume.PerDay, "per-day", 0, "the most messages in a `DAY`")
+	f.IntVar(&d.volume.PerHour, "per-hour", 0, "the most messages in an hour, a `NUMBER`")
+	f.IntVar(&d.volume.PerDay, "per-day", 0, "the most messages in a day, a `NUMBER`")
 	f.StringVar(&d.expires, "expires", "", "the last `DAY`, as year-month-day (default: a year from now)")
 	f.StringVar(&d.comment, "comment", "", "a remark above it")
 	f.BoolVar(&d.accept, "accept", false, "accept the conditions: the IT policies; no bulk mail, no workstation, no mail server of its own")
@@ -62,7 +62,7 @@ func newNew(o Options) *cobra.Command {
 			return err
 		}
 		defer c.close()
-		if err := d.complete(cmd.Context(), o); err != nil {
+		if err := d.complete(cmd.Context(), o, c); err != nil {
 			return err
 		}
 		written, err := d.write(cmd.Context(), o, c)
@@ -89,7 +89,7 @@ type draft struct {
 }
 
 // complete asks for what no flag has said, if there is somebody to ask.
-func (d *draft) complete(ctx context.Context, o Options) error {
+func (d *draft) complete(ctx context.Context, o Options, c *checkout) error {
 	missing := d.missing()
 	if len(missing) == 0 {
 		return nil
@@ -98,7 +98,25 @@ func (d *draft) complete(ctx context.Context, o Options) error {
 	if q == nil {
 		return fail("not said: "+strings.Join(missing, ", "), "at a terminal gatepost new asks for what is missing", "an example of all flags: gatepost new -h")
 	}
-	return d.ask(q, o.Now())
+	known, err := c.snapshot(ctx, o.Now())
+	if err != nil {
+		return err
+	}
+	return d.ask(q, known, o.Now())
+}
+
+// snapshot is the register as it is on disk, of what is valid.
+func (c *checkout) snapshot(ctx context.Context, now time.Time) (*policy.Snapshot, error) {
+	t, err := c.disk(ctx)
+	if err != nil {
+		return nil, err
+	}
+	files, err := review.Parse(ctx, t.Site, t.Sources, nil)
+	if err != nil {
+		return nil, explainTree(err)
+	}
+	s, _ := policy.Build(files, policy.Options{Now: now})
+	return s, nil
 }
 
 // missing names the flags that are needed and not there.

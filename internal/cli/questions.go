@@ -8,11 +8,14 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/term"
+
+	"example.edu/gatepost/internal/register/policy"
 )
 
 // questions asks somebody at a terminal, one line a question.
@@ -95,8 +98,7 @@ func (q *questions) ask(question, standard string, check func(string) error) (st
 	}
 }
 
-// The checks of single answers. What takes the whole register to say is said
-// at the end.
+// The checks of single answers.
 func something(s string) error {
 	if s == "" {
 		return errors.New("this cannot be left out")
@@ -129,14 +131,22 @@ func aDay(s string) error {
 	return nil
 }
 
-// ask asks for what no flag has said, in the order of the file.
-func (d *draft) ask(q *questions, now time.Time) error {
+// yesOrNo asks for one of the two.
+func (q *questions) yesOrNo(question, standard string) (bool, error) {
+	answer, err := q.ask(question+" (yes or no)", standard, oneOf([]string{"yes", "no", "y", "n"}))
+	return strings.HasPrefix(answer, "y"), err
+}
+
+// ask asks for what no flag has said, in the order of the file. known is the
+// register as it is on disk.
+func (d *draft) ask(q *questions, known *policy.Snapshot, now time.Time) error {
 	var err error
-	text := func(to *string, question string) {
+	checked := func(to *string, question string, check func(string) error) {
 		if err == nil && *to == "" {
-			*to, err = q.ask(question, "", something)
+			*to, err = q.ask(question, "", check)
 		}
 	}
+	text := func(to *string, question string) { checked(to, question, something) }
 	number := func(to *int, question string) {
 		var answer string
 		if err == nil && *to < 1 {
@@ -145,13 +155,13 @@ func (d *draft) ask(q *questions, now time.Time) error {
 			}
 		}
 	}
-	text(&d.department, "Department (the short name, such as lsa-physics)")
+	checked(&d.department, "Department (the short name, such as lsa-physics)", knownDepartment(known))
 	text(&d.contact.Name, "Contact: who gets the confirmation (such as Physics IT)")
-	text(&d.contact.Email, "Contact: mailbox, better a shared one")
+	checked(&d.contact.Email, "Contact: mailbox, better a shared one", reachable(known, d.department))
 	text(&d.purpose, "What is the mail for")
 	text(&d.whyNoAuth, "Why can the machines not log in to send mail")
 	if err == nil && len(d.hosts) == 0 {
-		d.hosts, err = askHosts(q)
+		d.hosts, err = askHosts(q, registrable(known, d.department))
 	}
 	number(&d.volume.PerHour, "The most messages in an hour, all machines together")
 	number(&d.volume.PerDay, "The most messages in a day")
@@ -165,11 +175,11 @@ func (d *draft) ask(q *questions, now time.Time) error {
 		"Do you accept the university's IT policies", "Is it true that this is no bulk mail, such as newsletters",
 		"Is it true that no machine is a personal workstation", "Is it true that no machine runs a mail server of its own",
 	} {
-		answer, err := q.ask(condition+" (yes or no)", "", oneOf([]string{"yes", "no"}))
+		yes, err := q.yesOrNo(condition, "")
 		if err != nil {
 			return err
 		}
-		if answer == "no" {
+		if !yes {
 			return fail("the relay is not for this; nothing was written", "what is accepted and why: registrations/README.md#accept")
 		}
 	}
@@ -178,17 +188,20 @@ func (d *draft) ask(q *questions, now time.Time) error {
 }
 
 // askHosts asks for machines until an empty answer.
-func askHosts(q *questions) ([]string, error) {
+func askHosts(q *questions, address func(string) error) ([]string, error) {
 	var hosts []string
 	for {
-		question, check := "Machine: its fixed IP address", anAddress
+		question, check := "Machine: its fixed IP address", address
 		if len(hosts) > 0 {
 			question = "Another machine: its IP address, or nothing if that is all"
 			check = func(s string) error {
 				if s == "" {
 					return nil
 				}
-				return anAddress(s)
+				if slices.ContainsFunc(hosts, func(h string) bool { return strings.HasPrefix(h, s+",") }) {
+					return errors.New("it is entered already")
+				}
+				return address(s)
 			}
 		}
 		ip, err := q.ask(question, "", check)

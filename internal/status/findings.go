@@ -79,7 +79,11 @@ func judgeRegister(r *Report, wrong, look func(do, format string, args ...any)) 
 		wrong("check register.repository, and tokenFile or app, in the configuration; journalctl -u gatepostd -n 50",
 			"there is no register yet, so nobody can send%s", why)
 	case g.Condition == Frozen:
-		wrong(orElse(g.Command, "look at the branch of the register"), "the register is frozen: %s", g.Reason)
+		do := orElse(g.Command, "look at the branch of the register")
+		if g.Commit != "" && g.Command != "" {
+			do = "put the branch back to where it was, commit " + short(g.Commit) + "; or once you have looked at what is there now: " + g.Command
+		}
+		wrong(do, "the register is frozen: %s", g.Reason)
 	case g.Condition == Held:
 		wrong(orElse(g.Command, "look at the newest commit of the register"), "a change of the register waits for an operator: %s", g.Reason)
 	}

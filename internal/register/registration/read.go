@@ -119,7 +119,7 @@ func checkFolder(file string, n *node, r *report) {
 	}
 	if isDepartmentID(n.text) {
 		r.blame(n, RulePath, fmt.Sprintf("the file stands in the folder %s, and its department is %s", quote(folder), quote(n.text)),
-			fmt.Sprintf("move the file to registrations/%s/, or write department: %q", n.text, folder))
+			fmt.Sprintf("write department: %q, as the folder is named; or, if %s is the department, move the file to registrations/%s/", folder, n.text, n.text))
 		return
 	}
 	r.blame(n, RuleSchema, quote(n.text)+" is no department's short name (small letters, digits and hyphens)",

@@ -21,7 +21,7 @@ func (r *report) slip(data []byte, at Pos, message string) {
 			`type them again as plain double quotes ("): a word processor has turned them into others`)
 		return
 	}
-	if r.brackets(data, at) || r.equals(data, at) {
+	if strings.Contains(message, "expected ')'") && r.round(data, at) || r.brackets(data, at) || r.equals(data, at) {
 		return
 	}
 	plain, hint := r.plainSyntax(line, message)
@@ -111,6 +111,22 @@ var closers = map[byte]byte{'{': '}', '[': ']', '(': ')'}
 type bracket struct {
 	char byte
 	at   Pos
+}
+
+// round reports the last round bracket before the place where the parser missed
+// its end.
+func (r *report) round(data []byte, at Pos) bool {
+	last := Pos{}
+	for b := range symbols(data) {
+		if b.char == '(' && before(b.at, at) {
+			last = b.at
+		}
+	}
+	if last == (Pos{}) {
+		return false
+	}
+	r.add(last, RuleSyntax, "a round bracket stands here", "write [ and ] around a list, { and } around fields")
+	return true
 }
 
 // brackets reports the first bracket that does not fit, if that is what the
