@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -52,8 +53,9 @@ type Relay struct {
 type Listen struct {
 	Relay      []string // at least one of Relay and Submission has an entry
 	Submission []string
-	HTTP       string // "": off
-	Socket     string // an absolute path
+	Proxy      []netip.Prefix // load balancers that say for whom they speak; masked, at most 64
+	HTTP       string         // "": off
+	Socket     string         // an absolute path
 }
 
 // TLS names the relay's certificate: absolute paths, both or neither.

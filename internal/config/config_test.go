@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -66,7 +67,7 @@ hostname: "Relay.Umich.edu."
 postmaster: "mail-ops@umich.edu"
 portal: "https://relay.umich.edu/"
 listen: {relay: ["192.0.2.1:25", "[2001:db8::1]:25"], submission: [], "http": ""}
-listen: socket: "/tmp/x/../g.sock"
+listen: {socket: "/tmp/x/../g.sock", proxy: ["192.0.2.7", "192.0.2.8/31", "2001:db8:1::/48"]}
 register: {repository: "/srv/register.git", branch: "prod/eu", poll: "1m30s", tokenFile: "/etc/t", maxRemovals: 1}
 register: webhook: {listen: "127.0.0.1:9588", secretFile: "/etc/s"}
 state: "/data"
@@ -85,7 +86,8 @@ queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 		Hostname:   "relay.umich.edu",
 		Postmaster: mail.Address{Local: "mail-ops", Domain: "umich.edu"},
 		Portal:     "https://relay.umich.edu",
-		Listen:     Listen{Relay: []string{"192.0.2.1:25", "[2001:db8::1]:25"}, Submission: []string{}, Socket: "/tmp/g.sock"},
+		Listen: Listen{Relay: []string{"192.0.2.1:25", "[2001:db8::1]:25"}, Submission: []string{}, Socket: "/tmp/g.sock",
+			Proxy: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("192.0.2.8/31"), netip.MustParsePrefix("2001:db8:1::/48")}},
 		Register: Register{Repository: "/srv/register.git", Branch: "prod/eu", Poll: 90 * time.Second, TokenFile: "/etc/t", MaxRemovals: 1,
 			Webhook: &Webhook{Listen: "127.0.0.1:9588", SecretFile: "/etc/s"}},
 		State: "/data",
@@ -160,6 +162,12 @@ func TestRefused(t *testing.T) {
 		"address taken":                       {minimal + `listen: {relay: [":25"], submission: [":25"]}`, "listen.submission[0]: :25 is taken by listen.relay[0]"},
 		"listens nowhere":                     {minimal + `listen: {relay: [], submission: []}`, "the relay listens nowhere"},
 		"no relay port":                       {minimal + `listen: relay: ["192.0.2.1"]`, "no address with a port"},
+		"no balancer":                         {minimal + `listen: proxy: ["lb1.umich.edu"]`, `listen.proxy[0]: "lb1.umich.edu" is neither an address nor a prefix`},
+		"balancer with a zone":                {minimal + `listen: proxy: ["fe80::1%eth0"]`, "is neither an address nor a prefix"},
+		"everybody a balancer":                {minimal + `listen: proxy: ["0.0.0.0/0"]`, "0.0.0.0/0 is wider than /16"},
+		"half of the campus a balancer":       {minimal + `listen: proxy: ["2001:db8::/32"]`, "2001:db8::/32 is wider than /48"},
+		"balancer with bits":                  {minimal + `listen: proxy: ["192.0.2.7/24"]`, "listen.proxy[0]: 192.0.2.7/24 has bits behind its length"},
+		"many balancers":                      {minimal + `listen: proxy: [` + strings.Repeat(`"192.0.2.7",`, 65) + `]`, "listen.proxy has 65 entries, and may have 64"},
 		"zone":                                {minimal + `listen: relay: ["[fe80::1%eth0]:25"]`, "no IP address"},
 		"long socket":                         {minimal + `listen: socket: "/` + strings.Repeat("x", 110) + `"`, "longer than the 103 bytes"},
 		"credentials in the URL":              {strings.Replace(minimal, "https://", "https://bot:s3cret@", 1), "register.repository holds credentials"},

@@ -23,6 +23,7 @@ func fields() []field {
 		{"portal", false, func(r *Relay) any { return r.Portal }},
 		{"listen.relay", false, func(r *Relay) any { return r.Listen.Relay }},
 		{"listen.submission", false, func(r *Relay) any { return r.Listen.Submission }},
+		{"listen.proxy", false, func(r *Relay) any { return r.Listen.Proxy }},
 		{"listen.http", false, func(r *Relay) any { return r.Listen.HTTP }},
 		{"listen.socket", false, func(r *Relay) any { return r.Listen.Socket }},
 		{"tls.certificate", true, func(r *Relay) any { return r.TLS.Certificate }}, // but see tlsSwitched

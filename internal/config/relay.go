@@ -20,7 +20,7 @@ type rawRelay struct {
 	Hostname   string
 	Postmaster string
 	Portal     string
-	Listen     Listen
+	Listen     rawListen
 	TLS        TLS
 	Register   struct {
 		Repository, Branch, Poll, TokenFile string
@@ -65,6 +65,8 @@ const (
 	maxRetry = 32
 	// maxSocket is what fits sockaddr_un on every system that the relay runs on.
 	maxSocket = 103
+	// maxBalancers bounds what is looked through for each connection.
+	maxBalancers = 64
 )
 
 // relay makes the typed configuration and checks what the schema cannot say.
@@ -175,7 +177,14 @@ func (d *document) register(raw *rawRelay) Register {
 	return g
 }
 
-func (d *document) listen(l Listen) Listen {
+// rawListen is Listen as the schema has it.
+type rawListen struct {
+	Relay, Submission, Proxy []string
+	HTTP, Socket             string
+}
+
+func (d *document) listen(raw rawListen) Listen {
+	l := Listen{Relay: raw.Relay, Submission: raw.Submission, Proxy: d.balancers("listen.proxy", raw.Proxy), HTTP: raw.HTTP, Socket: raw.Socket}
 	used := map[string]string{}
 	unique := func(path, addr string) {
 		if _, port, err := net.SplitHostPort(addr); err != nil || port == "0" {
@@ -210,7 +219,7 @@ func (d *document) listen(l Listen) Listen {
 }
 
 // alone checks that an address is none of those of listen.
-func (d *document) alone(path, addr string, l Listen) {
+func (d *document) alone(path, addr string, l rawListen) {
 	if _, port, err := net.SplitHostPort(addr); err != nil || port == "0" {
 		return
 	}
@@ -221,6 +230,39 @@ func (d *document) alone(path, addr string, l Listen) {
 
 // listenAddr checks "ADDRESS:PORT" with the address left out or literal: a name
 // would make the start of the relay depend on DNS.
+// balancers reads the load balancers that are believed, so few of them that
+// they can be meant one by one.
+func (d *document) balancers(path string, list []string) []netip.Prefix {
+	if len(list) > maxBalancers {
+		d.wrong(path, fmt.Sprintf("%s has %d entries, and may have %d", path, len(list), maxBalancers))
+		return nil
+	}
+	var out []netip.Prefix
+	for i, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if a, bare := netip.ParseAddr(s); bare == nil && a.Zone() == "" {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		at := fmt.Sprintf("%s[%d]", path, i)
+		least := 48
+		if p.Addr().Is4() {
+			least = 16
+		}
+		switch {
+		case s == "" && !d.has(at): // told already
+		case err != nil || p.Addr().Is4In6():
+			d.wrong(at, fmt.Sprintf("%s: %q is neither an address nor a prefix", at, s))
+		case p != p.Masked():
+			d.reject(at, fmt.Sprintf("%s: %s has bits behind its length", at, s), "write "+p.Masked().String())
+		case p.Bits() < least:
+			d.wrong(at, fmt.Sprintf("%s: %s is wider than /%d", at, s, least))
+		default:
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 func (d *document) listenAddr(path, s string) {
 	if s == "" && !d.has(path) {
 		return

@@ -317,6 +317,7 @@ func (r *relay) newServer(c *config.Relay) (err error) {
 		Limiter:    limiter{r.budgets},
 		Prover:     r.proofs,
 		Observer:   observer{r.activity},
+		Balancers:  c.Listen.Proxy,
 		RequireTLS: true,
 		AllowBulk:  l.BulkMail == config.BulkAccept,
 		Limits: smtpd.Limits{

@@ -107,8 +107,7 @@ func (c *conn) spendIdle() bool {
 // stillWelcome asks the register again: a block or a removal holds from the
 // next command on.
 func (c *conn) stillWelcome() bool {
-	v := c.srv.register.Lookup(c.addr, c.srv.now())
-	v.Addr = c.addr
+	v := c.srv.verdict(c.who)
 	c.verdict = v
 	if r, no := c.srv.turnAway(v); no {
 		c.fail(r)
@@ -186,6 +185,9 @@ func (c *conn) mailFrom(arg string) {
 		return
 	case !c.greeted:
 		c.say(c.srv.sayHelloFirst(c.addr))
+		return
+	case c.who.check:
+		c.say(c.srv.sayCheck(c.addr))
 		return
 	case c.tx != nil: // RFC 5321 §4.1.4: go-smtp would keep the first message's recipients
 		c.say(sayNested())

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -41,8 +42,10 @@ type conn struct {
 	srv  *Server
 	ctx  context.Context // not cancelled by a drain: what began is finished
 	port port
-	addr netip.Addr // of the client, unmapped
-	done func()     // gives the place in the crowd back
+	who  caller
+	addr netip.Addr   // who's
+	log  *slog.Logger // names the load balancer, if there is one
+	done func()       // gives the place in the crowd back
 
 	raw net.Conn      // the connection as it was accepted; has the deadlines
 	nc  net.Conn      // raw, or TLS over it
@@ -100,9 +103,9 @@ type pace struct {
 // some devices CR.CR is an end, and they must not hang until the stall limit.
 const halfLine = 20 * time.Second
 
-func newConn(ctx context.Context, s *Server, p port, nc net.Conn, addr netip.Addr, v policy.Verdict, done func()) *conn {
+func newConn(ctx context.Context, s *Server, p port, nc net.Conn, who caller, v policy.Verdict, done func()) *conn {
 	hello := s.sayHello()
-	c := &conn{srv: s, ctx: context.WithoutCancel(ctx), port: p, addr: addr, verdict: v, done: done,
+	c := &conn{srv: s, ctx: context.WithoutCancel(ctx), port: p, who: who, addr: who.addr, log: s.logger(who), verdict: v, done: done,
 		raw: nc, nc: nc, pending: &hello, verb: "greeting"}
 	c.lines = bufio.NewReaderSize(wire{c}, lineSize)
 	c.in = c.lines
@@ -133,7 +136,7 @@ func (c *conn) narrow() {
 func (c *conn) Read(p []byte) (n int, err error) {
 	defer func() { // go-smtp recovers only in its handlers, and this is not one
 		if r := recover(); r != nil {
-			c.srv.log.Error("a session failed", "event", "smtp.failed", "client", c.addr, "err", r, "stack", string(debug.Stack()))
+			c.log.Error("a session failed", "event", "smtp.failed", "client", c.addr, "err", r, "stack", string(debug.Stack()))
 			c.fail(sayInternal())
 			n, err = 0, io.EOF
 		}
@@ -383,7 +386,7 @@ func (c *conn) startTLS(cfg *tls.Config) {
 	}
 	if err := t.HandshakeContext(ctx); err != nil {
 		c.srv.metrics.handshakeFailures.Inc()
-		c.srv.log.Info("the handshake failed", "event", "smtp.tls_failed", "client", c.addr, "err", err)
+		c.log.Info("the handshake failed", "event", "smtp.tls_failed", "client", c.addr, "err", err)
 		c.hangUp()
 		return
 	}

@@ -38,8 +38,8 @@ func (s *Server) ServeSubmission(ctx context.Context, l net.Listener) error {
 
 func (s *Server) serve(ctx context.Context, l net.Listener, p port) error {
 	g := &gate{srv: s, port: p, conns: map[*conn]struct{}{},
-		turned: make(chan struct{}, s.limits.Refusals),
-		hand:   handoff{addr: l.Addr(), conns: make(chan net.Conn), stop: make(chan struct{})}}
+		turned: make(chan struct{}, s.limits.Refusals), heads: make(chan struct{}, s.limits.Sessions),
+		hand: handoff{addr: l.Addr(), conns: make(chan net.Conn), stop: make(chan struct{})}}
 	looped := make(chan struct{})
 	go func() {
 		defer close(looped)
@@ -66,10 +66,12 @@ type gate struct {
 	port   port
 	hand   handoff
 	turned chan struct{} // one token for each greeting being refused
+	heads  chan struct{} // one token for each header of a load balancer being read
 
-	mu    sync.Mutex // guards conns
-	conns map[*conn]struct{}
-	all   sync.WaitGroup // sessions and refusals
+	mu       sync.Mutex // guards conns and draining
+	conns    map[*conn]struct{}
+	draining bool
+	all      sync.WaitGroup // sessions and refusals
 }
 
 // accept runs until the listener ends. Nothing in it waits for a client.
@@ -94,31 +96,53 @@ func (g *gate) accept(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// meet decides on one new connection.
+// meet finds out who is calling.
 func (g *gate) meet(ctx context.Context, nc net.Conn) {
+	peer := clientAddr(nc)
+	if !g.srv.balanced(peer) {
+		g.admit(ctx, nc, caller{addr: peer})
+		return
+	}
+	select {
+	case g.heads <- struct{}{}:
+	default: // a balancer that opens more than can be served, and says nothing
+		g.srv.metrics.connections.WithLabelValues(g.port.String(), "proxy").Inc()
+		_ = nc.Close()
+		return
+	}
+	g.all.Go(func() {
+		defer func() { <-g.heads }()
+		g.proxied(ctx, nc, peer)
+	})
+}
+
+// admit decides on one new connection.
+func (g *gate) admit(ctx context.Context, nc net.Conn, who caller) {
 	s := g.srv
-	addr := clientAddr(nc)
-	v := s.register.Lookup(addr, s.now())
-	v.Addr = addr
+	v := s.verdict(who)
 	if r, no := s.turnAway(v); no {
-		g.refuse(nc, v, r)
+		g.refuse(nc, who, v, r)
 		return
 	}
-	leave, full := s.crowd.enter(v)
+	place, outcome := v, "served"
+	if who.check { // no stranger: it must not be shut out by a crowd of them
+		place.Standing, outcome = policy.Registered, "check"
+	}
+	leave, full := s.crowd.enter(place)
 	if full != roomForAll {
-		g.refuse(nc, v, s.sayCrowded(v, full))
+		g.refuse(nc, who, v, s.sayCrowded(v, full))
 		return
 	}
-	if r, no := s.strangerOver(v); no {
+	if r, no := s.strangerOver(v); no && !who.check {
 		leave()
-		g.refuse(nc, v, r)
+		g.refuse(nc, who, v, r)
 		return
 	}
 	g.all.Add(1)
 	s.metrics.sessions.Inc()
-	s.metrics.connections.WithLabelValues(g.port.String(), "served").Inc()
+	s.metrics.connections.WithLabelValues(g.port.String(), outcome).Inc()
 	var c *conn
-	c = newConn(ctx, s, g.port, nc, addr, v, func() {
+	c = newConn(ctx, s, g.port, nc, who, v, func() {
 		g.mu.Lock()
 		delete(g.conns, c)
 		g.mu.Unlock()
@@ -128,7 +152,11 @@ func (g *gate) meet(ctx context.Context, nc net.Conn) {
 	})
 	g.mu.Lock()
 	g.conns[c] = struct{}{}
+	late := g.draining
 	g.mu.Unlock()
+	if late {
+		c.drain()
+	}
 	g.hand.conns <- c
 }
 
@@ -146,14 +174,22 @@ func (s *Server) turnAway(v policy.Verdict) (reply, bool) {
 	return s.sayNoRegister(), true // never a 5xx for our own lack
 }
 
-// refuse says r in place of a greeting, in a goroutine of its own with a
-// deadline; with too many of those, the client is told nothing.
-func (g *gate) refuse(nc net.Conn, v policy.Verdict, r reply) {
+// refuse says r in place of a greeting.
+func (g *gate) refuse(nc net.Conn, who caller, v policy.Verdict, r reply) {
 	s := g.srv
 	s.metrics.connections.WithLabelValues(g.port.String(), r.word).Inc()
 	s.tally.refused.Add(1)
-	s.logRefusal(v.Addr, "greeting", r, nil)
-	s.observe(v, "greeting", r)
+	s.logRefusal(who, "greeting", r, nil)
+	if !who.check {
+		s.observe(v, "greeting", r)
+	}
+	g.turn(nc, r)
+}
+
+// turn says r and closes, in a goroutine of its own with a deadline; with too many
+// of those, the client is told nothing.
+func (g *gate) turn(nc net.Conn, r reply) {
+	s := g.srv
 	select {
 	case g.turned <- struct{}{}:
 	default:
@@ -176,6 +212,9 @@ func (g *gate) refuse(nc net.Conn, v policy.Verdict, r reply) {
 
 // drain ends all sessions: gently, then at the deadline by force.
 func (g *gate) drain() {
+	g.mu.Lock()
+	g.draining = true
+	g.mu.Unlock()
 	g.each((*conn).drain)
 	done := make(chan struct{})
 	go func() {

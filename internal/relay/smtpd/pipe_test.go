@@ -49,9 +49,9 @@ func (e *pipeEnd) Write(p []byte) (int, error) {
 }
 
 // inBubble runs a test on a fake clock with a server that is drained at its end.
-func inBubble(t *testing.T, limits Limits, test func(t *testing.T, f *fixture, dial func(from string) (*client, *pipeEnd))) {
+func inBubble(t *testing.T, limits Limits, test func(t *testing.T, f *fixture, dial func(from string) (*client, *pipeEnd)), change ...func(*Options)) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, limits)
+		f := newFixture(t, limits, change...)
 		ctx, cancel := context.WithCancel(context.Background())
 		f.cancel = cancel
 		l := &pipeListener{conns: make(chan net.Conn), stop: make(chan struct{})}

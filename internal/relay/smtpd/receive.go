@@ -79,7 +79,7 @@ func (c *conn) receive() {
 	default:
 		c.srv.metrics.aborted.Inc()
 		if !c.closing {
-			c.srv.log.Info("aborted", "event", "smtp.aborted", "client", c.addr, "registration", pathOf(c.tx.verdict), "octets", size, "err", err)
+			c.log.Info("aborted", "event", "smtp.aborted", "client", c.addr, "registration", pathOf(c.tx.verdict), "octets", size, "err", err)
 			c.lastWordsFor(err, half)
 		}
 	}
@@ -228,7 +228,7 @@ func (c *conn) commit(size int64) {
 	}
 	c.srv.metrics.commitSeconds.Observe(took.Seconds())
 	c.idle, c.errs = 0, 0
-	c.srv.log.LogAttrs(ctx, slog.LevelInfo, "accepted", slog.String("event", "smtp.accepted"),
+	c.log.LogAttrs(ctx, slog.LevelInfo, "accepted", slog.String("event", "smtp.accepted"),
 		slog.String("id", id), slog.Any("client", c.addr),
 		slog.String("registration", tx.env.Registration), slog.String("commit", tx.env.Commit),
 		slog.String("from", tx.env.From.String()), slog.Int("recipients", len(tx.env.To)), slog.Int64("octets", size),
@@ -249,7 +249,7 @@ func (c *conn) recordProof() {
 		return
 	}
 	c.srv.metrics.proved(news)
-	c.srv.log.Info("control is proved", "event", "smtp.proved", "client", c.addr, "request", claim.Request,
+	c.log.Info("control is proved", "event", "smtp.proved", "client", c.addr, "request", claim.Request,
 		"port", c.port.String(), "tls", c.tlsState, "first", news)
 	c.idle, c.errs = 0, 0
 	c.sayInsteadOf(sayProved(claim))
@@ -263,8 +263,8 @@ func (c *conn) note(r reply) {
 	if c.tx != nil {
 		from = &c.tx.env.From
 	}
-	c.srv.logRefusal(c.addr, c.verb, r, from)
-	if r.word != "drain" && (r.word != "timeout" || c.tx != nil) { // how sessions end that nothing is wrong with
+	c.srv.logRefusal(c.who, c.verb, r, from)
+	if !c.who.check && r.word != "drain" && (r.word != "timeout" || c.tx != nil) { // how sessions end that nothing is wrong with
 		c.srv.observe(c.verdict, c.verb, r)
 	}
 }

@@ -3,7 +3,6 @@ package smtpd
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -43,21 +42,26 @@ func (l *refusalLog) due(now time.Time) (missed int, ok bool) {
 	return missed, true
 }
 
+// mayLog says whether one more connection that got no session is logged, and
+// tells of those that were not.
+func (s *Server) mayLog() bool {
+	missed, ok := s.refusals.due(s.now())
+	if ok && missed > 0 {
+		s.log.Warn("more connections were refused than are logged one by one", "event", "smtp.storm", "count", missed)
+	}
+	return ok
+}
+
 // logRefusal writes the one line of a refusal.
-func (s *Server) logRefusal(client netip.Addr, stage string, r reply, from *mail.Address) {
-	if stage == "greeting" {
-		missed, ok := s.refusals.due(s.now())
-		if !ok {
-			return
-		}
-		if missed > 0 {
-			s.log.Warn("more connections were refused than are logged one by one", "event", "smtp.storm", "count", missed)
-		}
+func (s *Server) logRefusal(who caller, stage string, r reply, from *mail.Address) {
+	if stage == "greeting" && !s.mayLog() {
+		return
 	}
 	var sender slog.Attr // left out where there is none
 	if from != nil {
 		sender = slog.String("from", from.String())
 	}
-	s.log.LogAttrs(context.Background(), slog.LevelInfo, "refused", slog.String("event", "smtp.refused"),
-		slog.Any("client", client), slog.String("stage", stage), slog.Int("code", int(r.code)), slog.String("reason", r.word), sender)
+	log := s.logger(who)
+	log.LogAttrs(context.Background(), slog.LevelInfo, "refused", slog.String("event", "smtp.refused"),
+		slog.Any("client", who.addr), slog.String("stage", stage), slog.Int("code", int(r.code)), slog.String("reason", r.word), sender)
 }

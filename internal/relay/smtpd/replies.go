@@ -166,6 +166,18 @@ func stamp(t time.Time) string {
 	return t.Add(time.Second - 1).UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
+// sayNoProxy is for a client whose load balancer does not say who it is: our own
+// lack, so never a 5xx.
+func (s *Server) sayNoProxy() reply {
+	return reply{mail.CodeShutdown, mail.Enhanced{4, 3, 5},
+		"the load balancer in front of this relay did not say which machine is calling; write to " + s.postmaster, "proxy", nil}
+}
+
+func (s *Server) sayCheck(balancer netip.Addr) reply {
+	return reply{mail.CodeRefused, mail.Enhanced{5, 7, 1},
+		fmt.Sprintf("the load balancer %s says that it speaks for nobody, so nothing can be sent; write to %s", balancer, s.postmaster), "check", nil}
+}
+
 // What the register says no to.
 
 // link is where a client's owner goes next: the form, or a person.

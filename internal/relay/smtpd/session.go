@@ -251,7 +251,7 @@ func (c *conn) begin() *reply {
 func (c *conn) storeFailed(doing string, err error) reply {
 	full := errors.Is(err, ErrFull)
 	if !full || doing != "begin" { // a store without room says so once, and not for each message
-		c.srv.log.Error("the store failed", "event", "smtp.store_failed", "client", c.addr, "step", doing, "err", err)
+		c.log.Error("the store failed", "event", "smtp.store_failed", "client", c.addr, "step", doing, "err", err)
 	}
 	if full {
 		return sayNoSpace()

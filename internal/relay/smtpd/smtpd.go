@@ -125,6 +125,11 @@ type Options struct {
 	Prover     Prover   // nil: nothing can be proved here
 	Observer   Observer // nil: nobody is told
 
+	// Balancers are the peers that say in front of each connection for whom they
+	// speak (PROXY protocol, version 1 or 2), and are believed. Of them a header is
+	// required; of others none is read.
+	Balancers []netip.Prefix
+
 	// GetCertificate is asked at each handshake, so that certificates can be
 	// replaced while the server runs; nil: no STARTTLS.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -165,6 +170,7 @@ type Limits struct {
 	MinRate   int           // 200: octets a second of a body, on average
 	Write     time.Duration // 1 min: to take a reply
 	Handshake time.Duration // 30 s: STARTTLS
+	Proxy     time.Duration // 5 s: for a load balancer to say who is calling
 	Refusal   time.Duration // 5 s: to take a refused greeting, or the last words before a close
 	Commit    time.Duration // 1 min: the store's time to begin or to commit a message
 	Drain     time.Duration // 1 min: after cancellation, for bodies that are under way
@@ -190,6 +196,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.MinRate, 200)
 	set(&l.Write, time.Minute)
 	set(&l.Handshake, 30*time.Second)
+	set(&l.Proxy, 5*time.Second)
 	set(&l.Refusal, 5*time.Second)
 	set(&l.Commit, time.Minute)
 	set(&l.Drain, time.Minute)
@@ -215,6 +222,7 @@ type Server struct {
 	limiter    Limiter
 	prover     Prover
 	observer   Observer
+	balancers  []netip.Prefix
 	limits     Limits
 	offerReq   bool // REQUIRETLS
 	allowBulk  bool
@@ -252,6 +260,7 @@ func New(o Options) (*Server, error) {
 		limiter:    o.Limiter,
 		prover:     o.Prover,
 		observer:   o.Observer,
+		balancers:  o.Balancers,
 		limits:     o.Limits.withDefaults(),
 		offerReq:   o.RequireTLS,
 		allowBulk:  o.AllowBulk,
