@@ -192,17 +192,34 @@ func TestBlocksOfAllSources(t *testing.T) {
 	write("# none\n")
 	w.eventually("none is in force", func() bool { return strings.HasPrefix(w.send("127.0.0.1", "yes"), "250") })
 
-	// A block by command, and then the register's own.
-	w.ok("block", "127.0.0.1", "--reason", "spam")
-	w.merge("block", 12, func() {
-		w.write("registrations/blocks/new.cue", `block: {ip: "127.0.0.1", reason: "spam", since: "2026-01-01T00:00:00Z"}`)
+	// A line with an end ends by itself, and its mail goes on.
+	live, _ := w.dial("127.0.0.1")
+	live.expect(live.say("EHLO printer.lab.example"), "250")
+	live.expect(live.say("MAIL FROM:<device@lab.example>"), "250")
+	live.expect(live.say("RCPT TO:<someone@example.org>"), "250")
+	live.expect(live.say("DATA"), "354")
+	write("127.0.0.1 until=" + time.Now().Add(4*time.Second).UTC().Format(time.RFC3339) + " for a moment\n")
+	w.eventually("the line is in force", func() bool { return strings.HasPrefix(w.send("127.0.0.1", "no"), "554") })
+	live.expect(live.say("Subject: for a moment\r\n\r\nx\r\n."), "250")
+	w.eventually("it is held", func() bool {
+		return strings.Contains(w.ok("queue", "list"), "held: 127.0.0.1 is blocked: for a moment")
 	})
+	w.arrives("for a moment")
+	write("# none\n")
+
+	// A block by command, and then the register's own, as the command says that
+	// it would be written.
+	out := w.ok("block", "127.0.0.1", "--reason", `says "buy \ this" – ä`)
+	_, rest, _ := strings.Cut(out, "for all relays, add ")
+	name, rest, _ := strings.Cut(rest, " to the register:\n")
+	text, _, _ := strings.Cut(strings.TrimSpace(rest), "\n")
+	w.merge("block", 12, func() { w.write(name, text+"\n") })
 	w.waitReport("they agree", func(r status.Report) bool {
-		return slices.ContainsFunc(r.Drift, func(d status.Drift) bool { return d.Agreed == "registrations/blocks/new.cue" })
+		return slices.ContainsFunc(r.Drift, func(d status.Drift) bool { return d.Agreed == name })
 	})
-	w.says(w.report().Text(), "127.0.0.1 is blocked here and, by now, in the register as well: registrations/blocks/new.cue", "gatepost unblock 127.0.0.1, which changes nothing any more")
-	w.says(w.ok("unblock", "127.0.0.1"), "127.0.0.1 is no longer blocked by command, and still blocked:\n  registrations/blocks/new.cue, until it is taken back: spam\n")
-	w.refused("127.0.0.1", "554 5.7.1 127.0.0.1 is blocked (new); write to")
+	w.says(w.report().Text(), "127.0.0.1 is blocked here and, by now, in the register as well: "+name, "gatepost unblock 127.0.0.1, which changes nothing any more")
+	w.says(w.ok("unblock", "127.0.0.1"), "127.0.0.1 is no longer blocked by command, and still blocked:\n  "+name+`, until it is taken back: says "buy \ this" – ä`)
+	w.refused("127.0.0.1", "554 5.7.1 127.0.0.1 is blocked ("+strings.TrimSuffix(filepath.Base(name), ".cue")+"); write to")
 	if r := w.report(); len(r.Drift) > 0 {
 		t.Errorf("drift: %+v", r.Drift)
 	}
@@ -225,6 +242,68 @@ func TestAWideBlockTakesAWord(t *testing.T) {
 	w.fails("127.0.0.0/8 is not blocked as a whole; 1 block by command lies in it, that of 127.0.0.0/16", "unblock", "127.0.0.0/8")
 	w.ok("unblock", "127.0.0.0/16")
 	w.accepted("127.0.0.1", "again")
+}
+
+// TestABlockNeedsNoRegister: with the register lost and its host gone, what is
+// queued of a blocked client stays where it is.
+func TestABlockNeedsNoRegister(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.hop.answerTo("MAIL", "451 4.7.1 not now")
+	w.start()
+	w.accepted("127.0.0.1", "put off")
+	w.eventually("the first attempt is over", func() bool { return strings.Contains(w.ok("queue", "list"), "not now") })
+	w.hop.say(nil)
+	w.ok("block", "127.0.0.0/30", "--reason", "spam")
+	w.stop()
+	w.stopGit()
+	if err := os.RemoveAll(filepath.Join(w.state, "register")); err != nil {
+		t.Fatal(err)
+	}
+	w.launch()
+	w.eventually("the relay answers", func() bool { code, _ := w.page("/healthz"); return code == 200 })
+	w.refused("127.0.0.1", "421 4.3.2")
+	w.eventually("it is held", func() bool { return w.report().Queue.Depth["held"] == 1 })
+	w.says(w.ok("block"), "127.0.0.0/30 ", "1 block\n")
+	w.says(w.ok("unblock", "127.0.0.0/30"), "127.0.0.0/30 is no longer blocked")
+	w.waitReport("it is not held any more", func(r status.Report) bool { return r.Queue.Depth["held"] == 0 })
+}
+
+// TestHowSoonABlockIsInForce measures from before the command to the first
+// refused greeting, beside a client that connects all the time.
+func TestHowSoonABlockIsInForce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start()
+	var took []time.Duration
+	for range 20 {
+		done := make(chan struct{})
+		began := time.Now()
+		go func() {
+			defer close(done)
+			if code, out := w.gatepost("block", "127.0.0.1", "--reason", "storm"); code != 0 {
+				t.Error(out)
+			}
+		}()
+		for {
+			c, greeting := w.dial("127.0.0.1")
+			c.conn.Close()
+			if strings.HasPrefix(greeting, "554") {
+				break
+			}
+			if time.Since(began) > 10*time.Second {
+				t.Fatalf("after 10 s: %q", greeting)
+			}
+		}
+		took = append(took, time.Since(began))
+		<-done
+		w.ok("unblock", "127.0.0.1")
+	}
+	slices.Sort(took)
+	t.Logf("from the command to the first refusal: median %v, at most %v", took[len(took)/2], took[len(took)-1])
+	if m := took[len(took)/2]; m > 2*time.Second {
+		t.Errorf("%v is no break-glass", m)
+	}
 }
 
 // TestCheckReadsTheLocalFileOfBlocks, so that whoever writes one can try it.
