@@ -131,6 +131,23 @@ func TestEachStepOfTheDiskFails(t *testing.T) {
 	}
 }
 
+// TestTheDiskIsBroughtBack where it has gone ahead of a removal that failed.
+func TestTheDiskIsBroughtBack(t *testing.T) {
+	dir := t.TempDir()
+	d := failing(0, false, false)
+	l := open(t, Options{Dir: dir, Write: d.write})
+	add(t, l, mfp, "spam", 0)
+	d.step.Store(steps)
+	if _, err := l.Remove(mfp); !errors.Is(err, errDisk) || l.State().Unsaved == "" {
+		t.Fatalf("%v, %+v", err, l.State())
+	}
+	d.step.Store(0)
+	l.retry()
+	if got := names(open(t, Options{Dir: dir}).Set().All()); got != "192.0.2.21" || l.State().Unsaved != "" {
+		t.Errorf("after a restart: %q, %+v", got, l.State())
+	}
+}
+
 // TestACrashAtEachStep: what was told is so, and what was not is one or the
 // other; nothing else is lost.
 func TestACrashAtEachStep(t *testing.T) {
