@@ -93,6 +93,9 @@ func newCheck(o Options) *cobra.Command {
 		}
 		fmt.Fprintln(o.Stderr, found.summary())
 		if found.errors() > 0 {
+			if format.value == "text" {
+				fmt.Fprintf(o.Stderr, "gatepost: hint: %s\n", found.guide())
+			}
 			return errProblems
 		}
 		return nil
@@ -175,6 +178,16 @@ func (f findings) errors() int {
 		}
 	}
 	return n
+}
+
+// guide is where to read on: about the rule that the first error is of.
+func (f findings) guide() string {
+	for _, p := range f.problems {
+		if p.Severity != registration.Warning {
+			return "what a rule means, with an example: " + registerDir + "/README.md#" + string(p.Rule)
+		}
+	}
+	return ""
 }
 
 // summary is the last line: what was read and what came of it.
