@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"strings"
 
 	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/register/forge"
 	"example.edu/gatepost/internal/register/proof"
 	"example.edu/gatepost/internal/relay/blocks"
 )
@@ -59,6 +61,12 @@ func Check(path string, stdout, stderr io.Writer) int {
 		}
 	}
 	const goesOn = "the relay would start, and go on with the register that it has"
+	if path := c.Register.Repository; filepath.IsAbs(path) {
+		if _, err := forge.OpenGit(path); err != nil {
+			fmt.Fprintf(stderr, "register.repository: %v\n  hint: the relay would start, and wait for it; it has to be a git repository that gatepostd may read\n", err)
+			code = 1
+		}
+	}
 	if c.Register.TokenFile != "" {
 		if _, err := readToken(c.Register.TokenFile); err != nil {
 			fmt.Fprintf(stderr, "%v\n  hint: %s\n", err, goesOn)

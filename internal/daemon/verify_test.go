@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +117,28 @@ func TestSignedCommitsOnly(t *testing.T) {
 	stdout.Reset()
 	if code := daemon.Check(w.config, &stdout, &stderr); code != 1 || !strings.Contains(stderr.String(), "allowed_signers: line 1: ") || !strings.Contains(stderr.String(), "no key that a commit could be signed with") {
 		t.Errorf("--check of broken keys: %d\n%s%s", code, stdout.String(), stderr.String())
+	}
+}
+
+// TestCheckMissesTheRepository: a path that is none is told before the start.
+func TestCheckMissesTheRepository(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.configure()
+	var stdout, stderr bytes.Buffer
+	if code := daemon.Check(w.config, &stdout, &stderr); code != 0 {
+		t.Errorf("--check: %d\n%s", code, stderr.String())
+	}
+	text, err := os.ReadFile(w.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := regexp.MustCompile(`repository: "[^"]*`).ReplaceAll(text, []byte(`repository: "`+filepath.Join(w.dir, "nowhere.git")))
+	if err := os.WriteFile(w.config, elsewhere, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := daemon.Check(w.config, &stdout, &stderr); code != 1 || !strings.Contains(stderr.String(), "register.repository: ") || !strings.Contains(stderr.String(), "nowhere.git") {
+		t.Errorf("--check: %d\n%s", code, stderr.String())
 	}
 }
 
