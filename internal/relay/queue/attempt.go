@@ -26,12 +26,7 @@ func (q *Queue) attempt(ctx context.Context, j *job) {
 		return
 	}
 	if why := q.o.Held(e); why != "" {
-		q.mu.Lock()
-		if !it.operator { // else an operator was quicker, and that hold is not ours to lift
-			q.sched.setHold(it, why, false, time.Now())
-		}
-		q.mu.Unlock()
-		q.log.Info("attempts stop", "event", "queue.held", "id", it.id, "reason", why)
+		q.hold(it, why)
 		return
 	}
 	var unread atomic.Bool // the body could not be read: not the destination's fault

@@ -74,14 +74,16 @@ func (q *Queue) header(id spool.ID) []byte {
 }
 
 // lastChance is how long an entry that expired while nobody could try it (the
-// relay was down, an operator held it) is left to an attempt, which gives it up
+// relay was down, it was held) is left to an attempt, which gives it up
 // if it fails.
 const lastChance = time.Hour
 
 // nextCheck is when an entry must next be looked at: for the delay DSN, once,
-// then for its expiry. What an operator holds does not expire.
+// then for its expiry. What is held does neither: nobody is told of mail that a
+// block stopped, for its sender may be forged, and it is all there when the
+// block ends.
 func (q *Queue) nextCheck(it *item, e *spool.Entry, now time.Time) time.Time {
-	if it.operator {
+	if it.hold != "" {
 		return time.Time{}
 	}
 	expiry, delay := it.arrival.Add(q.o.Expiry), it.arrival.Add(q.o.DelayAfter)
@@ -102,12 +104,18 @@ func (q *Queue) check(ctx context.Context, it *item) {
 	defer it.record.Unlock()
 	now := time.Now()
 	q.mu.Lock()
-	over := it.gone || it.operator // since the check became due
+	over := it.gone || it.hold != "" // since the check became due
 	q.mu.Unlock()
 	if over {
 		return
 	}
 	current, err := q.entry(it)
+	if err == nil {
+		if why := q.o.Held(current); why != "" {
+			q.hold(it, why)
+			return
+		}
+	}
 	if err != nil {
 		q.mu.Lock()
 		defer q.mu.Unlock()
@@ -133,7 +141,7 @@ func (q *Queue) delay(ctx context.Context, it *item, e draft, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case it.gone || it.operator:
+	case it.gone || it.hold != "":
 	case err != nil:
 		q.log.Error("a DSN cannot be stored; it is tried again", "event", "queue.notify_failed", "id", it.id, "kind", dsn.Delay.String(), "err", err)
 		q.sched.setCheck(it, now.Add(q.after(1)))
@@ -243,6 +251,7 @@ func (q *Queue) hold(it *item, why string) {
 		return
 	}
 	q.sched.setHold(it, why, false, time.Now())
+	q.sched.setCheck(it, time.Time{})
 	q.log.Info("attempts stop", "event", "queue.held", "id", it.id, "reason", why)
 }
 
@@ -250,7 +259,8 @@ func (q *Queue) release(it *item) {
 	it.record.Lock()
 	defer it.record.Unlock()
 	why := ""
-	if e, err := q.entry(it); err == nil { // else the attempt will tell
+	e, err := q.entry(it)
+	if err == nil { // else the attempt will tell
 		why = q.o.Held(e)
 	}
 	q.mu.Lock()
@@ -258,8 +268,14 @@ func (q *Queue) release(it *item) {
 	if it.gone || it.operator {
 		return
 	}
-	q.sched.setHold(it, why, false, time.Now())
+	now := time.Now()
+	q.sched.setHold(it, why, false, now)
 	if why == "" {
+		if err == nil {
+			q.sched.setCheck(it, q.nextCheck(it, e, now))
+		} else {
+			q.sched.setCheck(it, now.Add(q.after(1)))
+		}
 		q.log.Info("attempts go on", "event", "queue.released", "id", it.id)
 	}
 	q.changed()

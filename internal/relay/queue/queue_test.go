@@ -339,6 +339,61 @@ func TestABlockHoldsWhatIsNotDue(t *testing.T) {
 	})
 }
 
+// TestBlockedMailIsNobodysNews: no delay is told and nothing expires as long as
+// a block stands, over a restart too; what is over then has one more attempt.
+func TestBlockedMailIsNobodysNews(t *testing.T) {
+	var blocked atomic.Bool
+	blocked.Store(true)
+	o := Options{DelayAfter: 4 * time.Hour, Expiry: 5 * day, Held: func(*spool.Entry) string {
+		if blocked.Load() {
+			return "blocked"
+		}
+		return ""
+	}}
+	synctest.Test(t, func(t *testing.T) {
+		mem, c := newMemory(), newCourier()
+		b := run(t, o, mem, c)
+		b.send("r", "a@one.example")
+		b.send("r", "late@one.example")
+		pass(3 * day)
+		b.stop()
+		b = run(t, o, mem, c)
+		pass(7 * day)
+		if mem.len() != 2 || c.count() != 0 || len(c.dsns()) != 0 {
+			t.Fatalf("%d are left after %d attempts, %d DSNs", mem.len(), c.count(), len(c.dsns()))
+		}
+		c.set(func() {
+			c.outcomes = func(to mail.Address, _ int) mail.Result {
+				if to.Local == "late" {
+					return mail.Result{RemoteMTA: "mx", Status: mail.Status{Code: 450}}
+				}
+				return mail.Result{Outcome: mail.Delivered}
+			}
+		})
+		blocked.Store(false)
+		b.Recheck()
+		pass(2 * time.Hour)
+		if mem.len() != 0 || c.delivered("a@one.example") != 1 || len(c.dsns()) != 1 {
+			t.Errorf("%d are left, %d DSNs", mem.len(), len(c.dsns()))
+		}
+		// What was held for an hour only is late after four, as any other.
+		blocked.Store(true)
+		b.send("r", "late@one.example")
+		pass(time.Hour)
+		blocked.Store(false)
+		b.Recheck()
+		pass(2 * time.Hour)
+		if len(c.dsns()) != 1 {
+			t.Errorf("%d DSNs after three hours", len(c.dsns()))
+		}
+		pass(time.Hour + time.Minute)
+		if len(c.dsns()) != 2 {
+			t.Errorf("%d DSNs after four hours", len(c.dsns()))
+		}
+		b.stop()
+	})
+}
+
 func TestCourierThatStalls(t *testing.T) {
 	bubble(t, Options{PerDestination: 2, Workers: 4, Grace: time.Minute}, func(b *bench) {
 		for range 10 {
