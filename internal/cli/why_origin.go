@@ -24,6 +24,8 @@ type origin struct {
 	Branch   string    `json:"branch,omitempty"`   // its branch
 	Approver string    `json:"approver,omitempty"` // who merged it or committed it to the branch; "" where the commit does not tell
 	Approval string    `json:"approval,omitempty"` // how: "merged", "committed", "unknown" (the forge knows) or "unrecorded" (nobody does)
+
+	by string // the author of Commit where that is not who wrote it
 }
 
 func newOrigin(r gitsync.Revision) *origin {
@@ -66,7 +68,9 @@ func (c *checkout) tell(ctx context.Context, r gitsync.Revision, path string) *o
 	o.Request, o.Branch = landing.Number, landing.Branch
 	if landing.Forward {
 		o.Approver, o.Approval = "", "unrecorded"
+		return o
 	}
+	o.by, o.Author, o.Subject = o.Author, landing.Author, landing.Title // git made the squash's author whoever squashed
 	return o
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -182,7 +183,7 @@ func (o *origin) story() string {
 	if o.Merge != "" {
 		return text + fmt.Sprintf(", merge %s by %s", short(o.Merge), o.MergedBy)
 	}
-	return text + fmt.Sprintf(", commit %s by %s", short(o.Commit), o.Author)
+	return text + fmt.Sprintf(", commit %s by %s", short(o.Commit), cmp.Or(o.by, o.Author))
 }
 
 // approval is who let a change in, and how that is known.

@@ -25,6 +25,8 @@ type Landing struct {
 	Number  int
 	Branch  string // its branch, or that of the origin; "" when it is gone
 	Forward bool   // by a fast-forward, which records nobody; else its content as one commit, by who committed that
+	Author  string // of the request's newest commit, "Name <address>"
+	Title   string // the first line of its message
 }
 
 // Landing finds the request that commit brought path in with, where the commit's
@@ -50,8 +52,8 @@ func (g *Git) Landing(ctx context.Context, commit, path string) (Landing, error)
 			return err
 		}
 		if i := slices.IndexFunc(heads, func(b branch) bool { return b.head == c.Hash }); i >= 0 {
-			out = landing(heads, heads[i], true)
-			return nil
+			out, err = landing(repo, heads, heads[i], true)
+			return err
 		}
 		var found *branch
 		for i, b := range heads {
@@ -66,21 +68,29 @@ func (g *Git) Landing(ctx context.Context, commit, path string) (Landing, error)
 			}
 		}
 		if found != nil {
-			out = landing(heads, *found, false)
+			out, err = landing(repo, heads, *found, false)
 		}
-		return nil
+		return err
 	})
 	return out, err
 }
 
-func landing(heads []branch, b branch, forward bool) Landing {
-	l := Landing{Number: b.number, Forward: forward}
+func landing(repo *git.Repository, heads []branch, b branch, forward bool) (Landing, error) {
+	head, err := repo.CommitObject(b.head)
+	if err != nil {
+		return Landing{}, err
+	}
+	title, _, _ := strings.Cut(head.Message, "\n")
+	l := Landing{
+		Number: b.number, Forward: forward,
+		Author: printable(fmt.Sprintf("%s <%s>", head.Author.Name, head.Author.Email), maxTitle), Title: printable(title, maxTitle),
+	}
 	for _, other := range heads { // the reference of its number has no name
 		if name := other.name.String(); other.number == b.number && name != "" {
 			l.Branch = strings.TrimPrefix(strings.TrimPrefix(name, "refs/heads/"), "refs/remotes/")
 		}
 	}
-	return l
+	return l, nil
 }
 
 // headsOfRequests are all commits that a request has or began with, by number.
