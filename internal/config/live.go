@@ -44,7 +44,7 @@ func fields() []field {
 		{"deliver.timeouts.data", false, func(r *Relay) any { return r.Deliver.Timeouts.Data }},
 		{"deliver.timeouts.dot", false, func(r *Relay) any { return r.Deliver.Timeouts.Dot }},
 		{"proof.secretFile", false, func(r *Relay) any { return r.Proof.SecretFile }},
-		{"blocks.file", false, func(r *Relay) any { return r.Blocks.File }},
+		{"blocks.file", true, func(r *Relay) any { return r.Blocks.File }},
 		{"confirm", false, func(r *Relay) any { return r.Confirm }},
 		{"limits.messageBytes", false, func(r *Relay) any { return r.Limits.MessageBytes }},
 		{"limits.recipients", false, func(r *Relay) any { return r.Limits.Recipients }},

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"example.edu/gatepost/internal/config"
@@ -24,16 +25,10 @@ import (
 
 // openBlocks opens the break-glass blocks. Those that there were are in force
 // when it returns, and lie over whatever register is or comes.
-func (r *relay) openBlocks(c *config.Relay, s *steps) (err error) {
+func (r *relay) openBlocks(c *config.Relay) (err error) {
 	dir := filepath.Join(c.State, "blocks")
 	if err := makeDir(dir); err != nil {
 		return err
-	}
-	if c.Blocks.File != "" { // before it is read: what changes after that is seen
-		if r.blockFile, err = watch.New([]string{c.Blocks.File}); err != nil {
-			return err
-		}
-		s.later("watch of the local file of blocks", r.blockFile.Close)
 	}
 	r.blocks, err = blocks.Open(blocks.Options{
 		Dir: dir, Local: c.Blocks.File, Changed: r.blocksChanged,
@@ -58,9 +53,37 @@ func (r *relay) blocksChanged(set *blocks.Set) {
 // written by then is told from a whole one by its end.
 const blocksQuiet = 100 * time.Millisecond
 
-// watchBlocks reads the local file again when it changes.
-func (r *relay) watchBlocks(ctx context.Context) error {
-	return r.blockFile.Run(ctx, blocksQuiet, filesPoll, r.blocks.ReadLocal)
+// watchBlocks reads the local file again when it changes, and another one when
+// the configuration names another.
+func (r *relay) watchBlocks(ctx context.Context, renewed <-chan struct{}) error {
+	for ctx.Err() == nil {
+		r.watchBlockFile(ctx, r.conf.current.Load().Blocks.File, renewed)
+	}
+	return nil
+}
+
+// watchBlockFile is watchBlocks until the configuration may name another file.
+func (r *relay) watchBlockFile(ctx context.Context, file string, renewed <-chan struct{}) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	if file == "" {
+		r.blocks.Follow("")
+	} else {
+		w, err := watch.New([]string{file})
+		r.blocks.Follow(file) // with what changed before the watch began
+		if err != nil {
+			r.log.Error("the local file of blocks is not watched", "event", "block.file_failed", "file", file, "err", err)
+		} else {
+			watching.Go(func() { _ = w.Run(ctx, blocksQuiet, filesPoll, r.blocks.ReadLocal) })
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case <-renewed:
+	}
+	cancel()
 }
 
 // maxHits is how many registered addresses a block may hit before it takes a
@@ -285,7 +308,8 @@ func (r *relay) listBlocks(w http.ResponseWriter, _ *http.Request) {
 }
 
 func registerBlock(b registration.Block) status.Blocked {
-	return status.Blocked{Prefix: blocks.Text(b.Prefix), Reason: b.Reason, Source: status.ByRegister, File: b.Path, Since: b.Since, Until: b.Until}
+	reason := strings.Join(strings.Fields(b.Reason), " ") // it may have several lines
+	return status.Blocked{Prefix: blocks.Text(b.Prefix), Reason: reason, Source: status.ByRegister, File: b.Path, Since: b.Since, Until: b.Until}
 }
 
 // blockReport is a break-glass block, with what the register says of it.
@@ -294,7 +318,7 @@ func (r *relay) blockReport(b blocks.Block, now time.Time) status.Blocked {
 		return r.commandReport(b, now)
 	}
 	return status.Blocked{Prefix: blocks.Text(b.Prefix), Reason: b.Reason, Source: status.ByFile,
-		File: r.conf.current.Load().Blocks.File, Line: b.Line, Until: b.Until}
+		File: r.blocks.Set().From(), Line: b.Line, Until: b.Until}
 }
 
 func (r *relay) commandReport(b blocks.Block, now time.Time) status.Blocked {

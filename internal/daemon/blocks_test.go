@@ -244,6 +244,28 @@ func TestAWideBlockTakesAWord(t *testing.T) {
 	w.accepted("127.0.0.1", "again")
 }
 
+// TestAnotherBlockFile names a file in the configuration of a running relay, and
+// takes it away again.
+func TestAnotherBlockFile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start()
+	w.accepted("127.0.0.1", "before")
+	w.file("tool", "127.0.0.1 of a tool\n")
+	w.extra = fmt.Sprintf("blocks: file: %q", filepath.Join(w.dir, "tool"))
+	w.configure()
+	w.eventually("the file is in force", func() bool { return strings.HasPrefix(w.send("127.0.0.1", "no"), "554") })
+	w.file("tool", "127.0.0.7 of a tool\n")
+	w.eventually("the file is watched", func() bool { return strings.HasPrefix(w.send("127.0.0.1", "yes"), "250") })
+	w.refused("127.0.0.7", "554")
+	w.extra = ""
+	w.configure()
+	w.eventually("the file is let go", func() bool { return !strings.HasPrefix(w.send("127.0.0.7", "no"), "554") })
+	if r := w.report(); len(r.Config.NeedRestart) > 0 || r.Blocks.Local != nil {
+		t.Errorf("%+v, %+v", r.Config, r.Blocks.Local)
+	}
+}
+
 // TestABlockNeedsNoRegister: with the register lost and its host gone, what is
 // queued of a blocked client stays where it is.
 func TestABlockNeedsNoRegister(t *testing.T) {

@@ -83,9 +83,7 @@ type relay struct {
 	certs    *certificates // nil: no TLS
 	server   *smtpd.Server
 	status   *status.Server
-
-	blocks    *blocks.List   // those of this relay alone
-	blockFile *watch.Watcher // of their local file; nil: none
+	blocks   *blocks.List // those of this relay alone
 }
 
 // Run runs the relay until ctx ends, and returns nil if everything that was
@@ -158,7 +156,7 @@ func (r *relay) prepare(ctx context.Context, c *config.Relay, reserve int64, s *
 	if err := r.openQueue(c, s); err != nil {
 		return d, err
 	}
-	if err := r.openBlocks(c, s); err != nil { // before the register: it is never without them
+	if err := r.openBlocks(c); err != nil { // before the register: it is never without them
 		return d, err
 	}
 	if err := r.openRegister(ctx, c, s); err != nil {
@@ -199,9 +197,6 @@ func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
 		loop{"register", r.register.Run},
 		loop{"confirmations", r.recheckConfirmations},
 	)
-	if r.blockFile != nil {
-		s.start(loop{"watch of the local file of blocks", r.watchBlocks})
-	}
 	if r.hook != nil {
 		s.start(
 			loop{"webhook", func(ctx context.Context) error { return r.hook.server.Serve(ctx, d.webhook) }},

@@ -87,18 +87,20 @@ func (c *certificates) report() *status.Certificate {
 // fileWatches have changes of the configuration and of the certificate taken
 // up. w knows the configuration as it was before it was read.
 func (r *relay) fileWatches(w *watch.Watcher) []loop {
-	// The files that the configuration names may change with it, so the watch
-	// of certificates begins anew with each configuration.
-	renewed := make(chan struct{}, 1)
+	// The files that the configuration names may change with it, so the watches
+	// of certificates and blocks begin anew with each configuration.
+	renewed, blocksRenewed := make(chan struct{}, 1), make(chan struct{}, 1)
 	loops := []loop{{"configuration watch", func(ctx context.Context) error {
 		return w.Run(ctx, filesQuiet, filesPoll, func() {
 			r.reload()
-			select {
-			case renewed <- struct{}{}:
-			default:
+			for _, c := range []chan struct{}{renewed, blocksRenewed} {
+				select {
+				case c <- struct{}{}:
+				default:
+				}
 			}
 		})
-	}}}
+	}}, {"watch of the local file of blocks", func(ctx context.Context) error { return r.watchBlocks(ctx, blocksRenewed) }}}
 	if r.certs == nil {
 		return loops
 	}
@@ -161,6 +163,7 @@ func (r *relay) reload() {
 		if r.certs != nil && next.TLS.Enabled() {
 			effective.TLS = next.TLS
 		}
+		effective.Blocks = next.Blocks
 		r.conf.current.Store(&effective)
 		r.register.Wake()
 	}

@@ -33,7 +33,7 @@ const retryFor = time.Minute
 // Options of Open. Dir must be set.
 type Options struct {
 	Dir   string // for the list's own files; it must be there
-	Local string // the local file, an absolute path; "": none
+	Local string // the local file, an absolute path; "": none. See Follow
 
 	// Changed is told of each change, and once by Open, before anything is
 	// written. It is called one at a time, must not wait for anything, and must
@@ -60,8 +60,8 @@ type List struct {
 
 	mu      sync.Mutex // guards what follows, and writers of set
 	unsaved error      // why the file is behind the set; nil: it is not
-	local   Local
-	content []byte // of the local file, in force; nil: none
+	local   Local      // no File: none is followed
+	content []byte     // of the local file, in force; nil: none
 }
 
 // A Local is how the local file stands.
@@ -103,11 +103,7 @@ func Open(o Options) (*List, error) {
 		return nil, fmt.Errorf("blocks: opening: %w", err)
 	}
 	l.set.Store(&Set{commands: commands})
-	if o.Local != "" {
-		l.local.File = o.Local
-		l.recall()
-		l.ReadLocal()
-	}
+	l.Follow(o.Local)
 	newMetrics(o.Registerer, l)
 	l.o.Changed(l.Set())
 	return l, nil
@@ -155,7 +151,7 @@ func (l *List) State() State {
 	if l.unsaved != nil {
 		s.Unsaved = l.unsaved.Error()
 	}
-	if l.o.Local != "" {
+	if l.local.File != "" {
 		local := l.local
 		s.Local = &local
 	}
@@ -322,14 +318,39 @@ func (l *List) prune() {
 	}
 }
 
-// recall puts the last good content of the local file in force, from before a
-// restart.
-func (l *List) recall() {
+// Follow changes which local file is followed, and reads it. As long as it
+// cannot be used, what was in force of the one before stays. With "" there is
+// none, and no block of one.
+func (l *List) Follow(path string) {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	l.mu.Lock()
+	old := l.local.File
+	switch {
+	case path == "" && old != "":
+		l.content, l.local = nil, Local{}
+		l.update(func(s *Set) *Set { return s.withFile(nil, "") })
+	case path != old:
+		l.content, l.local.File, l.local.Error = nil, path, ""
+	}
+	l.mu.Unlock()
+	if path == "" {
+		return
+	}
+	if path != old {
+		l.recall(path)
+	}
+	l.readLocal(path)
+}
+
+// recall puts the last good content of a local file in force, from before a
+// restart. The caller holds reading.
+func (l *List) recall(path string) {
 	copied, err := durable.ReadFile(l.lastGood(), maxLocalFile+4096)
 	if err != nil {
 		return // there was none, or it will be written anew
 	}
-	content := fromLastGood(l.o.Local, copied)
+	content := fromLastGood(path, copied)
 	list, bad, err := parseLocal(content)
 	if err != nil {
 		return
@@ -344,13 +365,23 @@ func (l *List) recall() {
 	l.takeOver(list, bad)
 }
 
-// ReadLocal reads the local file and puts it in force. Where it cannot be used
-// as a whole, what was in force of it stays, and State says why. Call it when
-// the file may have changed.
+// ReadLocal reads the local file, if one is followed, and puts it in force.
+// Where it cannot be used as a whole, what was in force of it stays, and State
+// says why. Call it when the file may have changed.
 func (l *List) ReadLocal() {
 	l.reading.Lock()
 	defer l.reading.Unlock()
-	data, err := readLocal(l.o.Local)
+	l.mu.Lock()
+	path := l.local.File
+	l.mu.Unlock()
+	if path != "" {
+		l.readLocal(path)
+	}
+}
+
+// readLocal is ReadLocal for whoever holds reading.
+func (l *List) readLocal(path string) {
+	data, err := readLocal(path)
 	var list []Block
 	var bad []BadLine
 	if err == nil {
@@ -359,7 +390,7 @@ func (l *List) ReadLocal() {
 	if !l.accept(data, list, bad, err) {
 		return
 	}
-	if err := l.o.Write(l.lastGood(), lastGood(l.o.Local, data), 0o600); err != nil {
+	if err := l.o.Write(l.lastGood(), lastGood(path, data), 0o600); err != nil {
 		l.log.Error("the copy of the local file cannot be written; a restart needs the file itself", "event", "block.unsaved", "err", err)
 	}
 }
@@ -372,7 +403,7 @@ func (l *List) accept(data []byte, list []Block, bad []BadLine, err error) bool 
 		if text := err.Error(); l.local.Error != text {
 			l.local.Error = text
 			l.log.Error("the local file of blocks cannot be used; what was read before stays in force", "event", "block.file_failed",
-				"file", l.o.Local, "blocks", l.local.Blocks, "err", text)
+				"file", l.local.File, "blocks", l.local.Blocks, "err", text)
 		}
 		return false
 	}
@@ -384,14 +415,14 @@ func (l *List) accept(data []byte, list []Block, bad []BadLine, err error) bool 
 	l.local.ReadAt, l.content = l.now(), data
 	l.takeOver(list, bad)
 	for _, b := range l.local.Bad {
-		l.log.Warn("a line of the local file of blocks makes no sense and blocks nothing", "event", "block.file_line", "file", l.o.Local, "line", b.Line, "err", b.Why)
+		l.log.Warn("a line of the local file of blocks makes no sense and blocks nothing", "event", "block.file_line", "file", l.local.File, "line", b.Line, "err", b.Why)
 	}
-	l.log.Info("the local file of blocks is in force", "event", "block.file_loaded", "file", l.o.Local, "blocks", len(list), "problems", len(bad))
+	l.log.Info("the local file of blocks is in force", "event", "block.file_loaded", "file", l.local.File, "blocks", len(list), "problems", len(bad))
 	return true
 }
 
 // takeOver puts blocks of the local file in force. The caller holds mu.
 func (l *List) takeOver(list []Block, bad []BadLine) {
 	l.local.Blocks, l.local.Bad, l.local.BadAll = len(list), bad[:min(len(bad), maxBad)], len(bad)
-	l.update(func(s *Set) *Set { return s.withFile(list) })
+	l.update(func(s *Set) *Set { return s.withFile(list, l.local.File) })
 }

@@ -182,9 +182,47 @@ func TestTheLocalFileIsFollowed(t *testing.T) {
 	}
 }
 
+// TestAnotherFileIsFollowed: the one before counts until the new one can be
+// used; without a file there is no block of one.
+func TestAnotherFileIsFollowed(t *testing.T) {
+	dir, first := t.TempDir(), local(t, "192.0.2.1 one\n")
+	second := first + ".second"
+	l := open(t, Options{Dir: dir})
+	add(t, l, mfp, "by command", 0)
+	l.ReadLocal() // none: nothing happens
+	wants := func(when, from, inForce string, faulty bool) {
+		t.Helper()
+		s := l.State().Local
+		if names(l.Set().All()) != inForce || l.Set().From() != from || s != nil && (s.Error != "") != faulty {
+			t.Errorf("%s: %s of %s, %+v", when, names(l.Set().All()), l.Set().From(), s)
+		}
+	}
+	wants("none", "", "192.0.2.21", false)
+	l.Follow(first)
+	wants("the first", first, "192.0.2.21 192.0.2.1", false)
+	l.Follow(second)
+	wants("one that is not there", first, "192.0.2.21 192.0.2.1", true)
+	if _, err := l.Remove(mfp); err != nil {
+		t.Fatal(err)
+	}
+	wants("after a command", first, "192.0.2.1", true)
+	if err := os.WriteFile(second, []byte("192.0.2.2 two\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.ReadLocal()
+	wants("the second", second, "192.0.2.2", false)
+	l.Follow(first)
+	wants("the first again", first, "192.0.2.1", false)
+	l.Follow("")
+	wants("none again", "", "", false)
+	if l.State().Local != nil {
+		t.Errorf("%+v", l.State().Local)
+	}
+}
+
 func TestTheMostSpecificBlockCounts(t *testing.T) {
 	s := (*Set)(nil).with(Block{Prefix: floor, Reason: "floor"}).with(Block{Prefix: mfp, Reason: "mfp", Until: start}).
-		withFile([]Block{{Prefix: netip.MustParsePrefix("192.0.2.16/28"), Reason: "file", Line: 1}})
+		withFile([]Block{{Prefix: netip.MustParsePrefix("192.0.2.16/28"), Reason: "file", Line: 1}}, "")
 	for _, tc := range []struct {
 		addr string
 		now  time.Time

@@ -11,6 +11,7 @@ import (
 type Set struct {
 	commands []Block // one for each prefix; in order
 	file     []Block // in order; a prefix may be there twice
+	from     string  // the local file that these are from
 }
 
 // Commands are the blocks by command, in order of prefix. They must not be
@@ -29,6 +30,15 @@ func (s *Set) File() []Block {
 		return nil
 	}
 	return s.file
+}
+
+// From is the local file that the blocks of File are from: the one that is
+// followed, or one before it, as long as that one cannot be used.
+func (s *Set) From() string {
+	if s == nil {
+		return ""
+	}
+	return s.from
 }
 
 // All are the blocks of both kinds, by command first. The caller owns the list.
@@ -83,7 +93,7 @@ func (s *Set) nextEnd() (next time.Time) {
 
 // with is s with b by command, in place of the one of its prefix.
 func (s *Set) with(b Block) *Set {
-	next := &Set{commands: slices.Clone(s.Commands()), file: s.File()}
+	next := &Set{commands: slices.Clone(s.Commands()), file: s.File(), from: s.From()}
 	i, ok := slices.BinarySearchFunc(next.commands, b, compare)
 	if ok {
 		next.commands[i] = b
@@ -96,14 +106,14 @@ func (s *Set) with(b Block) *Set {
 // without is s without b by command. If another block of its prefix has come
 // meanwhile, that one stays.
 func (s *Set) without(b Block) *Set {
-	return &Set{file: s.File(), commands: slices.DeleteFunc(slices.Clone(s.Commands()), func(o Block) bool { return o == b })}
+	return &Set{file: s.File(), from: s.From(), commands: slices.DeleteFunc(slices.Clone(s.Commands()), func(o Block) bool { return o == b })}
 }
 
-// withFile is s with other blocks of the local file.
-func (s *Set) withFile(list []Block) *Set {
+// withFile is s with other blocks of a local file.
+func (s *Set) withFile(list []Block, from string) *Set {
 	list = slices.Clone(list)
 	slices.SortFunc(list, compare)
-	return &Set{commands: s.Commands(), file: list}
+	return &Set{commands: s.Commands(), file: list, from: from}
 }
 
 // ended takes the blocks by command that are over out of s.
@@ -118,5 +128,5 @@ func (s *Set) ended(now time.Time) (*Set, []Block) {
 	if len(over) == 0 {
 		return s, nil
 	}
-	return &Set{commands: rest, file: s.File()}, over
+	return &Set{commands: rest, file: s.File(), from: s.From()}, over
 }
