@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -85,7 +88,7 @@ func newCheck(o Options) *cobra.Command {
 		if err := printFindings(o.Stdout, format.value, found, evidence); err != nil {
 			return err
 		}
-		for _, note := range found.notes {
+		for _, note := range append(found.notes, strays(c.git.Top(), found.after)...) {
 			fmt.Fprintf(o.Stderr, "gatepost: hint: %s\n", printable(note))
 		}
 		if text := evidence.Summary(); text != "" {
@@ -178,6 +181,30 @@ func (f findings) errors() int {
 		}
 	}
 	return n
+}
+
+// strays are hints at what stands beside registrations/ and looks as if it
+// belonged there: nobody judges it, so all looks well.
+func strays(top string, known *policy.Snapshot) (hints []string) {
+	const most = 3
+	entries, err := os.ReadDir(top)
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case len(hints) == most:
+			return hints
+		case !e.IsDir() && strings.HasSuffix(name, ".cue"):
+			hints = append(hints, name+" stands beside "+registerDir+"/ and registers nothing: move it to "+registerDir+"/<department>/")
+		case e.IsDir() && known.Department(name) != nil:
+			inside, _ := os.ReadDir(filepath.Join(top, name))
+			if slices.ContainsFunc(inside, func(e os.DirEntry) bool { return strings.HasSuffix(e.Name(), ".cue") }) {
+				hints = append(hints, name+"/ stands beside "+registerDir+"/ and registers nothing: move its files to "+registerDir+"/"+name+"/")
+			}
+		}
+	}
+	return hints
 }
 
 // guide is where to read on: about the rule that the first error is of.
