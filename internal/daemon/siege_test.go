@@ -32,7 +32,7 @@ func TestSiege(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.fleet()
-	w.extra = "limits: {sessions: 20000, sessionsPerAddress: 1000}\n"
+	w.extra = "limits: {sessions: 20000, sessionsPerAddress: 1000, sessionsPerRegistration: 1000, minutePart: 1}\n"
 	w.hop.keep = func(string, string) {}
 	w.start()
 	phase := time.Duration(float64(5*time.Second) * max(0.1, min(1, *siege)))
@@ -323,6 +323,7 @@ func TestSoak(t *testing.T) {
 	needs(t, "smtp-sink")
 	w := newWorld(t)
 	w.fleet()
+	w.extra = "limits: minutePart: 1\n"
 	w.hop.addr = freeAddr(t)
 	args := []string{w.hop.addr, "100"}
 	if os.Getuid() == 0 {
