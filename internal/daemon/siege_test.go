@@ -41,30 +41,42 @@ func TestSiege(t *testing.T) {
 		name  string
 		n     int
 		begin func(n int) (end func())
+		peer  func(n int) (end func()) // what a crowd costs that another program takes; nil: nothing
 	}{
-		{"connections that say nothing", crowdSize(10_000), w.idle},
-		{"clients that send an octet a second", crowdSize(200), w.slow},
-		{"connections a second, refused", crowdSize(5000), func(n int) func() { return w.storm(n, w.relay, "554") }},
-		{"connections a second, to another program that closes each", crowdSize(5000), func(n int) func() { return w.storm(n, deaf, "") }},
+		{"connections that say nothing", crowdSize(10_000), w.idle, nil},
+		{"clients that send an octet a second", crowdSize(200), w.slow, nil},
+		{"connections a second, refused", crowdSize(5000), func(n int) func() { return w.storm(n, w.relay, "554") }, func(n int) func() { return w.storm(n, deaf, "") }},
 	} {
 		before, _ := w.memory()
-		var ratios []float64
-		var size, reached int64
+		var ratios, beside []float64
+		var size int64
+		sessions := 0
 		for range 3 {
 			without := w.rate(phase)
 			end := crowd.begin(crowd.n)
 			with := w.rate(phase)
 			now, _ := w.memory()
-			size = max(size, now)
-			reached = int64(w.report().Relay.Sessions)
+			size, sessions = max(size, now), max(sessions, w.report().Relay.Sessions)
 			end()
 			ratios = append(ratios, with/without)
+			if crowd.peer != nil {
+				end := crowd.peer(crowd.n)
+				beside = append(beside, with/w.rate(phase))
+				end()
+			}
 		}
-		slices.Sort(ratios)
-		fmt.Printf("%6d %-58s rate of the registered %3.0f %% of what it is without (median of %d); RSS %3d MiB, before %3d; %d sessions\n",
-			crowd.n, crowd.name, 100*ratios[len(ratios)/2], len(ratios), size>>20, before>>20, reached)
+		fmt.Printf("%6d %-36s the registered send at %3.0f %% of their rate without (median of 3); RSS %3d MiB, before %3d; %d sessions\n",
+			crowd.n, crowd.name, 100*median(ratios), size>>20, before>>20, sessions)
+		if crowd.peer != nil {
+			fmt.Printf("%43s and at %3.0f %% of their rate while another program closes as many\n", "", 100*median(beside))
+		}
 	}
 	w.waitReport("the queue is empty", func(r status.Report) bool { return r.Queue.Entries == 0 })
+}
+
+func median(of []float64) float64 {
+	slices.Sort(of)
+	return of[len(of)/2]
 }
 
 // crowdSize is n at the size of this run, 5 at least.

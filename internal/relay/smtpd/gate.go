@@ -179,17 +179,37 @@ func (g *gate) refuse(nc net.Conn, who caller, v policy.Verdict, r reply) {
 	s := g.srv
 	s.metrics.connections.WithLabelValues(g.port.String(), r.word).Inc()
 	s.tally.refused.Add(1)
-	s.logRefusal(who, "greeting", r, nil)
+	logged := s.mayLog()
+	if logged {
+		s.logRefusal(who, "greeting", r, nil)
+	}
 	if !who.check {
 		s.observe(v, "greeting", r)
 	}
-	g.turn(nc, r)
+	g.turn(nc, r, !logged)
 }
 
-// turn says r and closes, in a goroutine of its own with a deadline; with too many
-// of those, the client is told nothing.
-func (g *gate) turn(nc net.Conn, r reply) {
+// turn says r and closes. As a rule that is done in a goroutine of its own with a
+// deadline, which waits until the client has read it; with too many of those,
+// the client is told nothing. In a storm the text is given to the kernel, which
+// has room for it, and the connection is closed at once: whoever connects
+// thousands of times a minute must not take the others' time.
+func (g *gate) turn(nc net.Conn, r reply, storm bool) {
 	s := g.srv
+	say := func(within time.Duration) error {
+		if err := nc.SetDeadline(time.Now().Add(within)); err != nil {
+			return err
+		}
+		var b bytes.Buffer
+		r.appendTo(&b)
+		_, err := nc.Write(b.Bytes())
+		return err
+	}
+	if storm {
+		_ = say(refusalMoment) // whether it is heard or not
+		_ = nc.Close()
+		return
+	}
 	select {
 	case g.turned <- struct{}{}:
 	default:
@@ -199,12 +219,7 @@ func (g *gate) turn(nc net.Conn, r reply) {
 	g.all.Go(func() {
 		defer func() { <-g.turned }()
 		defer func() { _ = nc.Close() }()
-		if nc.SetDeadline(time.Now().Add(s.limits.Refusal)) != nil {
-			return
-		}
-		var b bytes.Buffer
-		r.appendTo(&b)
-		if _, err := nc.Write(b.Bytes()); err == nil {
+		if say(s.limits.Refusal) == nil {
 			lastWords(nc, nc, s.limits.Refusal)
 		}
 	})

@@ -135,7 +135,7 @@ func (g *gate) proxied(ctx context.Context, nc net.Conn, balancer netip.Addr) {
 		}
 		s.metrics.connections.WithLabelValues(g.port.String(), "proxy").Inc()
 		s.tally.refused.Add(1)
-		g.turn(nc, s.sayNoProxy())
+		g.turn(nc, s.sayNoProxy(), false)
 		return
 	}
 	if !who.addr.IsValid() || s.balanced(who.addr) { // HAProxy names itself in checks of version 1

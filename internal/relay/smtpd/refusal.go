@@ -15,6 +15,8 @@ import (
 const (
 	refusalLines  = 1000 // in each
 	refusalWindow = 10 * time.Second
+
+	refusalMoment = 100 * time.Millisecond // for the kernel to take a refusal, in a storm
 )
 
 // A refusalLog bounds the lines. Its methods may be called from any goroutine.
@@ -43,7 +45,7 @@ func (l *refusalLog) due(now time.Time) (missed int, ok bool) {
 }
 
 // mayLog says whether one more connection that got no session is logged, and
-// tells of those that were not.
+// tells of those that were not. If not, there is a storm of them.
 func (s *Server) mayLog() bool {
 	missed, ok := s.refusals.due(s.now())
 	if ok && missed > 0 {
@@ -54,9 +56,6 @@ func (s *Server) mayLog() bool {
 
 // logRefusal writes the one line of a refusal.
 func (s *Server) logRefusal(who caller, stage string, r reply, from *mail.Address) {
-	if stage == "greeting" && !s.mayLog() {
-		return
-	}
 	var sender slog.Attr // left out where there is none
 	if from != nil {
 		sender = slog.String("from", from.String())
