@@ -133,11 +133,31 @@ func parsePrefix(args []string, s string) (netip.Prefix, error) {
 			"for the network: "+corrected(args, s, given.Masked().String()),
 			"for the one address: "+corrected(args, s, given.Addr().String()))
 	}
-	addr, err := parseAddress(args, s, nil)
-	if err != nil {
-		return p, err
+	if around, ok := spanned(s); ok {
+		return p, fail(quote(s)+" is a range, and what is blocked is an address or a network", "the smallest network with both ends is "+around.String()+": "+corrected(args, s, around.String()))
 	}
-	return netip.PrefixFrom(addr, addr.BitLen()), nil
+	message := quote(s) + " is neither an address nor a network"
+	if f, ok := errors.AsType[*failure](second(parseAddress(args, s, nil))); ok && len(f.hints) > 0 && strings.HasPrefix(f.hints[0], "did you mean: ") {
+		return p, fail(message, f.hints[0])
+	}
+	return p, fail(message, "for example: "+corrected(args, s, "141.211.13.21"), "the addresses of a machine by its name: host "+quote(s))
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// spanned is the smallest network that holds both ends of a range, A-B.
+func spanned(s string) (netip.Prefix, bool) {
+	first, last, _ := strings.Cut(s, "-")
+	a, err := netip.ParseAddr(strings.TrimSpace(first))
+	b, bad := netip.ParseAddr(strings.TrimSpace(last))
+	if err != nil || bad != nil || a.BitLen() != b.BitLen() || a.Zone()+b.Zone() != "" || a.Is4In6() || b.Is4In6() {
+		return netip.Prefix{}, false
+	}
+	p := netip.PrefixFrom(a, a.BitLen())
+	for !p.Contains(b) {
+		p = netip.PrefixFrom(a, p.Bits()-1).Masked()
+	}
+	return p, true
 }
 
 // printBlocked says what is in force now, and what is to be done.
@@ -149,8 +169,11 @@ func printBlocked(w io.Writer, got status.BlockAdded) error {
 	if was := got.Before; was != nil {
 		p("  it was already, %s: %s", was.End(), printable(was.Reason))
 	}
+	single := !strings.Contains(got.Prefix, "/")
 	switch {
-	case got.Registration != "" && !strings.Contains(got.Prefix, "/"):
+	case single && got.Registered == 0:
+		p("  it is not registered")
+	case single:
 		p("  it is registered, in %s", printable(got.Registration))
 	case got.Registered == 0:
 		p("  no registered address is in it")

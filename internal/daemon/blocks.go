@@ -209,7 +209,7 @@ func (r *relay) endBlock(w http.ResponseWriter, req *http.Request) {
 		text, hint := r.notBlocked(p, now)
 		refuse(w, http.StatusConflict, text, hint)
 	case err != nil:
-		refuse(w, http.StatusInternalServerError, err.Error(), "make room on the disk of the state folder, or mend it")
+		refuse(w, http.StatusInternalServerError, blocks.Text(p)+" stays blocked, as its end cannot be written: "+err.Error(), "make room on the disk of the state folder, or mend it")
 	default:
 		out := status.BlockEnded{Blocked: r.commandReport(b, now), Still: r.covering(p, now)}
 		out.Agreed = ""

@@ -230,7 +230,7 @@ func (l *List) Remove(p netip.Prefix) (Block, error) {
 	}
 	if err := l.write(l.Set().without(b).Commands()); err != nil {
 		l.note(err) // the disk may be ahead now; Run brings it back
-		return Block{}, fmt.Errorf("blocks: it stays in force: %w", err)
+		return Block{}, fmt.Errorf("blocks: writing the rest: %w", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
