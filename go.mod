@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	cuelang.org/go v0.17.1 // the language of the register and of the configuration: types and constraints that a site can narrow
 	github.com/ProtonMail/go-crypto v1.5.2 // OpenPGP: is a commit signed by a postmaster?
+	github.com/axiomhq/hyperloglog v0.3.0 // how many different recipients a registration has, in 4 KiB
 	github.com/cockroachdb/pebble/v2 v2.1.7 // the spool's engine: one sync serves all writers that wait
 	github.com/emersion/go-smtp v0.25.1 // the command loop of the SMTP server
 	github.com/fsnotify/fsnotify v1.10.1 // tells that a certificate or the configuration has changed
@@ -48,6 +49,7 @@ require (
 	github.com/cockroachdb/swiss v0.0.0-20260820225851-333444432258 // indirect
 	github.com/cockroachdb/tokenbucket v0.0.0-20230807174530-cc333fc44b06 // indirect
 	github.com/cyphar/filepath-securejoin v0.6.1 // indirect
+	github.com/dgryski/go-metro v0.0.0-20250106013310-edb8663e5e33 // indirect
 	github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6 // indirect
 	github.com/emicklei/proto v1.14.3 // indirect
 	github.com/emirpasic/gods v1.18.1 // indirect
@@ -61,6 +63,7 @@ require (
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jbenet/go-context v0.0.0-20150711004518-d14ea06fba99 // indirect
+	github.com/kamstrup/intmap v0.5.2 // indirect
 	github.com/kevinburke/ssh_config v1.2.0 // indirect
 	github.com/klauspost/compress v1.20.1 // indirect
 	github.com/kr/pretty v0.3.1 // indirect

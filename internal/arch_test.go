@@ -54,6 +54,7 @@ var rooms = map[string][]string{
 	"internal/relay/deliver":  {"internal/mail", "internal/relay/spool"},
 	"internal/relay/limits":   {"internal/register/policy", "internal/register/registration", "internal/durable"},
 	"internal/relay/activity": {"internal/durable"},
+	"internal/relay/brake":    {"internal/mail", "internal/durable"},
 	"internal/relay/blocks":   {"internal/durable"},
 	"internal/relay/smtpd":    {"internal/mail", "internal/register/policy", "internal/register/proof", "internal/register/registration"}, // registration: the values inside a Verdict
 
@@ -84,6 +85,7 @@ var outside = map[string][]string{
 	"golang.org/x/crypto":                                     {"internal/register/approval"},
 	"github.com/emersion/go-smtp":                             {"internal/relay/smtpd"},
 	"github.com/gaissmai/bart":                                {"internal/register/policy"},
+	"github.com/axiomhq/hyperloglog":                          {"internal/relay/brake"},
 	"github.com/cockroachdb/pebble":                           {"internal/relay/spool"},
 	"github.com/fsnotify/fsnotify":                            {"internal/watch"},
 	"github.com/spf13/cobra":                                  {"internal/cli"},

@@ -42,6 +42,7 @@ type Relay struct {
 	Blocks     Blocks
 	Confirm    bool
 	Limits     Limits
+	Brake      Brake
 	Queue      Queue
 
 	// Warnings are findings that do not stop the relay, such as a submission

@@ -50,6 +50,9 @@ func TestDefaultsComeFromTheSchema(t *testing.T) {
 			BulkMail:     BulkRefuse,
 			Unregistered: Unregistered{SessionsPerHour: 60, RecipientsPerHour: 120},
 			IdleCommand:  5 * time.Minute, IdleData: 3 * time.Minute, DataRate: 100},
+		Brake: Brake{Furthest: BrakeBlock, Volume: BrakeFactor{5, 500}, Recipients: BrakeFactor{10, 500}, SameBody: 1000,
+			Bounces: BrakePart{0.5, 100}, Spam: BrakePart{0.1, 20}, HoldAt: 2, BlockAt: 5,
+			StepAfter: 10 * time.Minute, SlowEvery: 30 * time.Second, SlowFor: time.Hour, BlockFor: 24 * time.Hour},
 		Queue: Queue{
 			Retry: []time.Duration{5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 40 * time.Minute,
 				time.Hour, 2 * time.Hour, 4 * time.Hour},
@@ -77,6 +80,8 @@ blocks: file: "/etc/gatepost//blocks"
 confirm: true
 limits: {messageBytes: 1Mi, recipients: 5, sessions: 10, sessionsPerAddress: 2, sessionsPerRegistration: 3, memoryBytes: 16Mi, minutePart: 1, machinePart: 0.25, recipientsPerMessage: 7,
 	bytesPerMessage: 2Mi, bulkMail: "accept", unregistered: {sessionsPerHour: 8, recipientsPerHour: 9}, idleCommand: "1m", idleData: "30s", dataRate: 1000}
+brake: {furthest: "off", volume: {factor: 2, least: 3}, recipients: {factor: 4, least: 5}, sameBody: 6, bounces: {part: 0.25, least: 7}, spam: {part: 1, least: 8}
+	holdAt: 1.5, blockAt: 1.5, stepAfter: "1s", slowEvery: "2s", slowFor: "1m", blockFor: "30d"}
 queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 `))
 	if err != nil {
@@ -101,6 +106,9 @@ queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 			BulkMail:     BulkAccept,
 			Unregistered: Unregistered{SessionsPerHour: 8, RecipientsPerHour: 9},
 			IdleCommand:  time.Minute, IdleData: 30 * time.Second, DataRate: 1000},
+		Brake: Brake{Furthest: BrakeOff, Volume: BrakeFactor{2, 3}, Recipients: BrakeFactor{4, 5}, SameBody: 6,
+			Bounces: BrakePart{0.25, 7}, Spam: BrakePart{1, 8}, HoldAt: 1.5, BlockAt: 1.5,
+			StepAfter: time.Second, SlowEvery: 2 * time.Second, SlowFor: time.Minute, BlockFor: 720 * time.Hour},
 		Queue: Queue{Retry: []time.Duration{time.Minute}, Expiry: 36 * time.Hour},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -194,6 +202,8 @@ func TestRefused(t *testing.T) {
 		"negative wait":                       {minimal + `queue: retry: ["-5m"]`, `"-5m" is no length of time`},
 		"warning after expiry":                {minimal + `queue: {expiry: "1h"}`, "not shorter than queue.expiry"},
 		"fewer for a file than for one of it": {minimal + `limits: sessionsPerRegistration: 19`, "smaller than limits.sessionsPerAddress"},
+		"a block before the hold":             {minimal + `brake: {holdAt: 3, blockAt: 2.5}`, "brake.blockAt is smaller than brake.holdAt"},
+		"a brake of another kind":             {minimal + `brake: furthest: "warn"`, "brake.furthest"},
 		"no part of an hour":                  {minimal + `limits: minutePart: 0`, "limits.minutePart must be at least 0.01"},
 		"more than an hour":                   {minimal + `limits: machinePart: 1.5`, "limits.machinePart must be at most 1"},
 		"more per address than all":           {minimal + `limits: sessions: 10`, "larger than limits.sessions"},

@@ -53,6 +53,7 @@ type rawRelay struct {
 		IdleCommand, IdleData                    string
 		DataRate                                 int64
 	}
+	Brake rawBrake
 	Queue struct {
 		Retry                []string
 		Expiry, DelayWarning string
@@ -107,6 +108,7 @@ func (d *document) relay(raw *rawRelay) *Relay {
 		IdleCommand: d.duration("limits.idleCommand", l.IdleCommand, time.Second, time.Hour),
 		IdleData:    d.duration("limits.idleData", l.IdleData, time.Second, time.Hour),
 	}
+	r.Brake = d.brake(raw.Brake)
 	r.Queue = d.queue(raw)
 	if l.SessionsPerAddress > l.Sessions && l.Sessions > 0 {
 		d.wrong("limits.sessionsPerAddress", "limits.sessionsPerAddress is larger than limits.sessions")

@@ -224,6 +224,12 @@ func (r *relay) addressReport(addr netip.Addr) status.Address {
 	if v.Standing == policy.Blocked {
 		out.Blocks = r.covering(netip.PrefixFrom(v.Addr, v.Addr.BitLen()), time.Now())
 	}
+	if g := v.Registration; g != nil {
+		if known, ok := r.brake.Of(g.Path); ok {
+			braked := brakedReport(known)
+			out.Brake = &braked
+		}
+	}
 	for _, l := range r.budgets.Left(v, now) {
 		out.Budgets = append(out.Budgets, status.Budget{Name: l.Budget, Whose: l.Whose, Limit: l.Limit, AtOnce: l.AtOnce, Left: l.Left, FullAt: l.FullAt})
 	}

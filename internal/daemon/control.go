@@ -23,6 +23,8 @@ const maxOrder = 64 << 10
 //	POST /v1/proofs            {"ip", "request", "for"}: a token, see proof.Invitation
 //	GET  /v1/queue?held=…      one JSON value a line, see queue.Row
 //	GET  /v1/queue/ID          one of them
+//	GET  /v1/brake             everybody who is braked, see status.Braked
+//	POST /v1/brake/release     {"registration", "reason", "for"}: see status.BrakeReleased
 //	GET  /v1/blocks            one JSON value a line, see status.Blocked
 //	POST /v1/blocks            {"prefix", "reason", "for", "wide"}: a block by command, see status.BlockAdded
 //	POST /v1/blocks/end        {"prefix"}: takes one back, see status.BlockEnded
@@ -36,6 +38,8 @@ func (r *relay) orders() http.Handler {
 	mux.HandleFunc("POST /v1/proofs", r.issueProof)
 	mux.HandleFunc("GET /v1/queue", r.listQueue)
 	mux.HandleFunc("GET /v1/queue/{id}", r.showQueue)
+	mux.HandleFunc("GET /v1/brake", r.listBraked)
+	mux.HandleFunc("POST /v1/brake/release", r.releaseBrake)
 	mux.HandleFunc("GET /v1/blocks", r.listBlocks)
 	mux.HandleFunc("POST /v1/blocks", r.addBlock)
 	mux.HandleFunc("POST /v1/blocks/end", r.endBlock)

@@ -38,6 +38,7 @@ import (
 	"example.edu/gatepost/internal/register/reconcile"
 	"example.edu/gatepost/internal/relay/activity"
 	"example.edu/gatepost/internal/relay/blocks"
+	"example.edu/gatepost/internal/relay/brake"
 	"example.edu/gatepost/internal/relay/deliver"
 	"example.edu/gatepost/internal/relay/limits"
 	"example.edu/gatepost/internal/relay/queue"
@@ -78,6 +79,7 @@ type relay struct {
 	queue    *queue.Queue
 	proofs   prover
 	activity *activity.Book
+	brake    *brake.Brake
 	budgets  *limits.Budgets
 	senders  senderList
 	certs    *certificates // nil: no TLS
@@ -168,6 +170,9 @@ func (r *relay) prepare(ctx context.Context, c *config.Relay, reserve int64, s *
 	if err := r.openClients(c); err != nil {
 		return d, err
 	}
+	if err := r.openBrake(c); err != nil {
+		return d, err
+	}
 	if err := r.newServer(c); err != nil {
 		return d, err
 	}
@@ -192,6 +197,7 @@ func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
 		loop{"blocks", r.blocks.Run},
 		loop{"activity of the clients", r.activity.Run}, // ends after the ports, and saves what they brought
 		loop{"budgets of the clients", r.budgets.Run},   // likewise
+		loop{"brake", r.brake.Run},                      // likewise
 	)
 	s.start(
 		loop{"register", r.register.Run},
@@ -243,6 +249,7 @@ func (r *relay) openQueue(c *config.Relay, s *steps) error {
 		Hostname:   c.Hostname,
 		Postmaster: c.Postmaster.String(),
 		Held:       r.held,
+		Result:     r.result,
 		Schedule:   c.Queue.Retry,
 		Expiry:     c.Queue.Expiry,
 		DelayAfter: delay,
@@ -310,6 +317,7 @@ func (r *relay) newServer(c *config.Relay) (err error) {
 		Register:   smtpd.RegisterFunc(r.lookup),
 		Store:      store{r.spool, r.queue},
 		Limiter:    limiter{r.budgets},
+		Brake:      braker{r.brake},
 		Prover:     r.proofs,
 		Observer:   observer{r.activity},
 		Balancers:  c.Listen.Proxy,

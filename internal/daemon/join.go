@@ -28,6 +28,9 @@ func (r *relay) held(e *spool.Entry) string {
 		return "" // the relay's own
 	}
 	now := time.Now()
+	if why := r.brake.Holds(e.Envelope.Registration, now); why != "" {
+		return why
+	}
 	v := r.lookup(e.Envelope.Client, now)
 	switch v.Standing {
 	case policy.Blocked:

@@ -25,6 +25,7 @@ func (r *relay) newStatus(c *config.Relay) *status.Server {
 		Proofs:  r.proofsReport,
 		Drift:   r.drift,
 		Blocks:  r.blocksReport,
+		Brake:   r.brakeReport,
 		Config:  r.conf.report,
 		Spool:   r.spool.Accepting,
 		Address: r.addressReport,

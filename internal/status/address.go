@@ -21,6 +21,7 @@ type Address struct {
 	Proofs       []Proof       `json:"proofs"`                 // of control, the newest first
 	Seen         time.Time     `json:"seen,omitzero"`          // the last sign of any kind; zero: none
 	Mail         Mail          `json:"mail"`
+	Brake        *Braked       `json:"brake,omitempty"`    // its registration, if the abuse brake knows it
 	Budgets      []Budget      `json:"budgets"`            // what it may still send, or try, now
 	Together     *Sender       `json:"together,omitempty"` // the registration's addresses that have sent, this one among them; nil: none has
 	Leniencies   []Leniency    `json:"leniencies"`         // that its device profile allows
@@ -154,6 +155,22 @@ func (a Address) Text() string {
 	}
 	for i, l := range a.Leniencies {
 		p(first(i, "leniency"), "%s: %s (%s): %s", visible(l.Key), visible(l.Value), visible(l.What), l.says(a.Mail))
+	}
+	if k := a.Brake; k != nil {
+		switch {
+		case k.Step != "free":
+			p("brake", "%s, since %s", k.what(), stamp(k.Since))
+			for _, why := range k.Why {
+				p("", "  %s", visible(why))
+			}
+		case k.FreeUntil.After(a.At):
+			p("brake", "released; it is not looked at until %s", stamp(k.FreeUntil))
+		}
+		c := k.Counts
+		p(map[bool]string{true: "brake"}[k.Step == "free" && !k.FreeUntil.After(a.At)], "%s tried in an hour, of %s declared; %s today, where at most %s is usual",
+			count(c.Tried, "message was", "messages were"), thousands(int64(c.Declared)), count(c.Recipients, "recipient", "recipients"), thousands(int64(c.Usual)))
+		p("", "one text went to %s today; next hops took %s in 24 hours and refused %s, %s as spam",
+			count(c.SameBody, "recipient", "recipients"), thousands(int64(c.Delivered)), thousands(int64(c.Bounced)), thousands(int64(c.Spam)))
 	}
 	for i, line := range a.budgetLines() {
 		p(first(i, "left"), "%s", line)

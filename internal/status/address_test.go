@@ -30,6 +30,8 @@ func addresses() map[string]status.Address {
 		Registration: &status.Registration{File: "registrations/lsa-physics/mfp.cue", Department: "lsa-physics",
 			Contact: "physics-it@umich.edu", Name: "mfp1.physics.lsa.umich.edu", LastDay: "2027-11-30", Commit: commit},
 		Proofs: proofs(5),
+		Brake: &status.Braked{Registration: "registrations/lsa-physics/mfp.cue", Step: "free", Counts: status.BrakeCounts{
+			Declared: 200, Tried: 12, Recipients: 4, Usual: 37, SameBody: 1, Delivered: 900, Bounced: 3, Spam: 1}},
 		Budgets: []status.Budget{
 			{Name: "messages-minute", Whose: "registrations/lsa-physics/mfp.cue", Limit: 100, AtOnce: 100, Left: 60, FullAt: now.Add(time.Minute)},
 			{Name: "messages-hour", Whose: "registrations/lsa-physics/mfp.cue", Limit: 200, AtOnce: 200, Left: 160, FullAt: now.Add(time.Minute)},
@@ -65,12 +67,16 @@ func addresses() map[string]status.Address {
 	}
 	blocked.Leniencies = slices.Clone(full.Leniencies)
 	blocked.Leniencies[0].Count = 0
+	blocked.Brake = &status.Braked{Step: status.BrakeBlock, Since: now.Add(-time.Hour), Until: now.Add(23 * time.Hour), Counts: full.Brake.Counts,
+		Why: []string{"5,000 different messages were tried in an hour; 200 are declared", "the same text went to 4,000 different recipients in a day"}}
 	here := blocked
+	here.Brake = &status.Braked{Step: "free", FreeUntil: now.Add(time.Hour)}
 	here.Registration, here.Together, here.Leniencies, here.Blocks = nil, nil, nil, []status.Blocked{{Prefix: mfp.String(), Source: status.ByCommand, Reason: "worm"}}
 	hostile := full
 	hostile.Standing = "\x1b[2J\r\nregistered"
 	hostile.Registration = &status.Registration{File: "\x1b[31m.cue", Department: "\u202e", Contact: "a\nb", Name: strings.Repeat("x", 10_000), LastDay: "\x07"}
 	hostile.Budgets = []status.Budget{{Name: "\x1b[2J-\r\n", Whose: "\x1b[31m"}, {Name: "no dash"}}
+	hostile.Brake = &status.Braked{Step: "\x1b[2J", Why: []string{"\x1b]0;owned\x07"}}
 	hostile.Refusals = []status.Refusal{{At: now, Count: 2, Stage: "\x1b", Said: "\x1b]0;owned\x07"}}
 	hostile.Blocks = []status.Blocked{{Prefix: "\x1b", Source: status.ByFile, File: "a\nb", Reason: "\x1b]0;owned\x07", Agreed: "\x1b"}}
 	hostile.Reasons = []status.Reason{{Reason: "\x1b[2J", Count: 1}}

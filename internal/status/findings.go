@@ -36,6 +36,7 @@ func judge(r *Report) []Finding {
 	judgeRegister(r, wrong, look)
 	judgeQueue(r, look)
 	judgeBlocks(r, wrong, look)
+	judgeBrake(r, look)
 	if c := r.Certificate; c != nil {
 		left := c.NotAfter.Sub(r.At)
 		switch {

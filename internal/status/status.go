@@ -38,6 +38,7 @@ type Report struct {
 	Proofs      Proofs       `json:"proofs"`
 	Drift       []Drift      `json:"drift"`  // blocks by command, here only or, by now, in the register as well
 	Blocks      Blocks       `json:"blocks"` // how the break-glass blocks stand
+	Brake       []Braked     `json:"brake"`  // registrations that the abuse brake has, the hardest first
 	Config      Config       `json:"config"`
 	Certificate *Certificate `json:"certificate,omitempty"` // nil: none
 	Webhook     *Webhook     `json:"webhook,omitempty"`     // nil: none
@@ -200,6 +201,7 @@ type Sources struct {
 	Proofs      func() Proofs
 	Drift       func() []Drift
 	Blocks      func() Blocks
+	Brake       func() []Braked
 	Config      func() Config
 	Certificate func() *Certificate
 	Webhook     func() *Webhook
@@ -235,6 +237,9 @@ func read(o Options, now time.Time) Report {
 	}
 	if s.Blocks != nil {
 		r.Blocks = s.Blocks()
+	}
+	if s.Brake != nil {
+		r.Brake = s.Brake()
 	}
 	if s.Config != nil {
 		r.Config = s.Config()
@@ -275,6 +280,7 @@ func read(o Options, now time.Time) Report {
 	g.Problems = append([]registration.Problem{}, g.Problems...)
 	g.Withheld = append([]Withheld{}, g.Withheld...)
 	r.Drift = append([]Drift{}, r.Drift...)
+	r.Brake = append([]Braked{}, r.Brake...)
 	r.Queue.Destinations = append([]Destination{}, r.Queue.Destinations...)
 	r.Findings = append([]Finding{}, r.Findings...)
 	r.Senders.Top = append([]Sender{}, r.Senders.Top[:min(len(r.Senders.Top), MaxSenders)]...)

@@ -163,6 +163,15 @@ func scenarios() map[string]status.Options {
 	storm.Sources.Blocks = func() status.Blocks {
 		return status.Blocks{Commands: 10, Local: &status.LocalBlocks{File: "/etc/gatepost/blocks"}}
 	}
+	braked := well()
+	braked.Sources.Brake = func() []status.Braked {
+		list := []status.Braked{{Registration: "registrations/lsa-physics/mfp.cue", Step: status.BrakeBlock, Since: now, Until: now.Add(24 * time.Hour), Why: []string{"5,000 different messages were tried in an hour; 200 are declared"}},
+			{Registration: "registrations/its/app.cue", Step: status.BrakeHold, Since: now}}
+		for range 3 {
+			list = append(list, status.Braked{Registration: "registrations/its/web.cue", Step: status.BrakeSlow, Since: now, Until: now.Add(time.Hour), Why: []string{"the same text went to 1,001 different recipients in a day"}})
+		}
+		return list
+	}
 	refused := well()
 	refused.Sources.Webhook = func() *status.Webhook {
 		return &status.Webhook{RefusedAt: now.Add(-3 * time.Minute), Refused: 7, Error: "webhook: the secret is empty"}
@@ -180,7 +189,7 @@ func scenarios() map[string]status.Options {
 	busy.Sources.Strangers = func() status.Strangers {
 		return status.Strangers{Count: 1, Newest: []status.Stranger{{IP: mfp, First: now.Add(-time.Hour), Last: now.Add(-time.Minute), Count: 3, Stage: "RCPT", Reason: "unregistered", Said: "550"}}}
 	}
-	return map[string]status.Options{"busy": busy, "blocked": blocked, "storm": storm, "withheld": withheld, "refused": refused, "put-off": putOff, "well": well(), "first": first, "held": held, "worst": worst, "hostile": hostile, "bare": {Now: func() time.Time { return now }}}
+	return map[string]status.Options{"braked": braked, "busy": busy, "blocked": blocked, "storm": storm, "withheld": withheld, "refused": refused, "put-off": putOff, "well": well(), "first": first, "held": held, "worst": worst, "hostile": hostile, "bare": {Now: func() time.Time { return now }}}
 }
 
 // TestText holds the operator's screen in every kind of weather.

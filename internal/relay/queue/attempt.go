@@ -79,6 +79,11 @@ func (q *Queue) record(ctx context.Context, j *job, results []mail.Result, unrea
 		return // cut short by the end of Run: that was no attempt
 	}
 	q.report(it, o)
+	if q.o.Result != nil {
+		for _, r := range results[:min(len(results), len(j.rcpts))] {
+			q.o.Result(current, r)
+		}
+	}
 	attempts := j.attempts + 1
 	next := now.Add(q.after(attempts))
 	o.entry.Attempts = max(o.entry.Attempts, attempts)

@@ -90,6 +90,10 @@ type Options struct {
 	// is held.
 	Held func(*spool.Entry) string
 
+	// Result is told of each result of an attempt, just before it is recorded.
+	// It must not wait for anything. Nil: nobody is told.
+	Result func(*spool.Entry, mail.Result)
+
 	Schedule       []time.Duration // from one attempt to the next, the last repeated; default 5 min doubling to 4 h
 	Expiry         time.Duration   // from arrival to giving up; default 5 days (RFC 5321 §4.5.4.1)
 	DelayAfter     time.Duration   // from arrival to the one delay DSN; default 4 h; negative: none

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"example.edu/gatepost/internal/mail"
 	"example.edu/gatepost/internal/register/policy"
 )
 
@@ -84,7 +85,7 @@ func (c *conn) wish(more int) Use {
 // if they have. Further recipients of a message hear 452, so that what was
 // accepted goes out and the client sends the rest by itself (RFC 5321
 // §4.5.3.1.10).
-func (c *conn) checkRecipient() *reply {
+func (c *conn) checkRecipient(to mail.Address) *reply {
 	if c.srv.limiter == nil {
 		return nil
 	}
@@ -92,6 +93,7 @@ func (c *conn) checkRecipient() *reply {
 	if ok {
 		return nil
 	}
+	c.tellBrake(mail.Recipient{Address: to})
 	r := c.srv.sayOverLimit(c.tx.verdict, over, len(c.tx.env.To) > 0)
 	return &r
 }
@@ -104,6 +106,7 @@ func (c *conn) charge() *reply {
 	use := c.wish(0)
 	over, ok := c.srv.limiter.Take(c.tx.verdict, use, c.srv.now())
 	if !ok {
+		c.tellBrake()
 		r := c.srv.sayOverLimit(c.tx.verdict, over, false)
 		return &r
 	}

@@ -36,6 +36,7 @@ type headerPass struct {
 	messageID string // likewise of Message-ID
 	noBulk    bool   // bulk mail is refused
 
+	body    bodyHash
 	inBody  bool
 	line    []byte // of the header section, so far
 	size    int
@@ -52,6 +53,7 @@ var crlf = []byte("\r\n")
 // write passes a piece of a line on.
 func (h *headerPass) write(piece []byte, eol bool) headerFault {
 	if h.inBody {
+		h.body.add(piece, eol)
 		h.out(piece)
 		if eol {
 			h.out(crlf)
@@ -87,6 +89,7 @@ func (h *headerPass) whole() headerFault {
 		return headerFine
 	case !h.belongs(line):
 		h.bodyWithoutBlank()
+		h.body.add(nil, true)
 		h.out(crlf)
 		return headerFine
 	}
@@ -161,6 +164,7 @@ func (h *headerPass) belongs(line []byte) bool {
 func (h *headerPass) bodyWithoutBlank() {
 	h.finish()
 	h.out(crlf)
+	h.body.add(h.line, false)
 	h.out(h.line)
 	h.inBody = true
 }

@@ -174,6 +174,7 @@ func (c *conn) transfer() (size int64, refusal *reply, err error) {
 	}
 	if refusal == nil {
 		pass.close()
+		c.tx.digest = pass.body.sum()
 		c.tx.needed.BareLF, c.tx.needed.Headers = body.fixed, pass.added
 		if g.flush(); g.err != nil {
 			no(c.storeFailed("write", g.err))
@@ -195,6 +196,7 @@ func (c *conn) newBodyReader() *bodyReader {
 func (c *conn) newHeaderPass(g *gatherer) *headerPass {
 	h := &headerPass{out: g.add, maxBytes: c.srv.limits.MaxHeader, maxHops: c.srv.limits.MaxHops,
 		noBulk: !c.srv.allowBulk && c.tx.proof == nil}
+	h.body.h.SetSeed(c.srv.seed)
 	if c.device().AddHeaders {
 		h.date = dateValue(c.tx.env.Arrival)
 		h.messageID = "<" + strings.ToLower(rand.Text()) + "@" + c.srv.hostname + ">"
@@ -219,6 +221,9 @@ func (c *conn) commit(size int64) {
 		return
 	}
 	c.settle(Use{Messages: 1, Recipients: len(tx.env.To), Octets: size})
+	if b := c.srv.brake; b != nil {
+		b.Accepted(tx.verdict, Sent{From: tx.env.From, To: tx.env.To, Octets: size, Body: tx.digest}, c.srv.now())
+	}
 	took := time.Since(began)
 	told := Accepted{Recipients: len(tx.env.To), Octets: size, TLS: c.tlsName, Needed: tx.needed}
 	c.srv.metrics.took(told)

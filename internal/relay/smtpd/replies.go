@@ -224,6 +224,25 @@ func (s *Server) sayOverLimit(v policy.Verdict, over Over, further bool) reply {
 	return r
 }
 
+func (s *Server) sayBraked(v policy.Verdict, b Braked) reply {
+	r := reply{code: mail.CodeLocalError, enh: mail.Enhanced{4, 7, 1}, word: "brake"}
+	until := "somebody has looked at it"
+	if !b.Until.IsZero() {
+		until = stamp(b.Until)
+	}
+	switch {
+	case b.Blocked:
+		r.code, r.enh = mail.CodeRefused, mail.Enhanced{5, 7, 1}
+		r.text = fmt.Sprintf("the machines of %s are blocked until %s", registrationPath(v), until)
+	case b.Every > 0:
+		r.text = fmt.Sprintf("%s may send one message in %s until %s, all machines of %s together", v.Addr, span(b.Every), until, registrationPath(v))
+	default:
+		r.text = fmt.Sprintf("the mail of %s waits until %s", registrationPath(v), until)
+	}
+	r.text += fmt.Sprintf(": %s; write to %s", b.Why, s.postmaster)
+	return r
+}
+
 // Proofs of control. A token that is for another address gets the same words
 // as one that is none.
 

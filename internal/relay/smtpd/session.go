@@ -28,9 +28,10 @@ type transaction struct {
 	proof   *proof.Claim   // of a proof of control; then nothing is stored
 	needed  Needed         // of the device's leniencies, so far
 
-	declared int64 // octets that MAIL said, SIZE (RFC 1870); 0: nothing
-	took     Use   // from the budgets, and not settled yet
-	memory   int64 // octets claimed of Server.memory
+	declared int64  // octets that MAIL said, SIZE (RFC 1870); 0: nothing
+	took     Use    // from the budgets, and not settled yet
+	digest   uint64 // of the body, once it is read; see Sent
+	memory   int64  // octets claimed of Server.memory
 }
 
 // A session is what go-smtp calls for one client. It reads its arguments from
@@ -102,7 +103,10 @@ func (s *session) Rcpt(_ string, o *smtp.RcptOptions) error {
 		return err
 	}
 	if c.tx.proof == nil {
-		if r := c.checkRecipient(); r != nil {
+		if r := c.askBrake(to); r != nil {
+			return s.refuse(*r)
+		}
+		if r := c.checkRecipient(to); r != nil {
 			return s.refuse(*r)
 		}
 	}

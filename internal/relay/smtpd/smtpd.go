@@ -31,6 +31,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -122,6 +123,7 @@ type Options struct {
 	Register   Register // the allowlist in force
 	Store      Store
 	Limiter    Limiter  // nil: no budgets
+	Brake      Brake    // nil: none
 	Prover     Prover   // nil: nothing can be proved here
 	Observer   Observer // nil: nobody is told
 
@@ -220,6 +222,8 @@ type Server struct {
 	register   Register
 	store      Store
 	limiter    Limiter
+	brake      Brake
+	seed       maphash.Seed // of digests of bodies
 	prover     Prover
 	observer   Observer
 	balancers  []netip.Prefix
@@ -258,6 +262,8 @@ func New(o Options) (*Server, error) {
 		register:   o.Register,
 		store:      o.Store,
 		limiter:    o.Limiter,
+		brake:      o.Brake,
+		seed:       maphash.MakeSeed(),
 		prover:     o.Prover,
 		observer:   o.Observer,
 		balancers:  o.Balancers,
