@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -289,6 +290,73 @@ func TestABlockNeedsNoRegister(t *testing.T) {
 	w.says(w.ok("block"), "127.0.0.0/30 ", "1 block\n")
 	w.says(w.ok("unblock", "127.0.0.0/30"), "127.0.0.0/30 is no longer blocked")
 	w.waitReport("it is not held any more", func(r status.Report) bool { return r.Queue.Depth["held"] == 0 })
+}
+
+// TestBlocksSurviveKills: whenever the relay is killed, what an operator was told
+// is so, for blocks that are made and for those that are taken back.
+func TestBlocksSurviveKills(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start()
+	type word struct {
+		prefix  string
+		blocked bool // as an operator was told last; what has no answer is either
+		known   bool
+	}
+	words := map[string]*word{}
+	for round := range 6 {
+		var mu sync.Mutex
+		var operators sync.WaitGroup
+		for who := range 3 {
+			operators.Go(func() {
+				for i := 0; ; i++ {
+					p := fmt.Sprintf("127.0.%d.%d", 10+who, i%7)
+					mu.Lock()
+					k := words[p]
+					if k == nil {
+						k = &word{prefix: p, known: true}
+						words[p] = k
+					}
+					block := !k.blocked || !k.known
+					k.known = false
+					mu.Unlock()
+					order := []string{"unblock", p}
+					if block {
+						order = []string{"block", p, "--reason", "torture"}
+					}
+					code, _ := w.gatepost(order...)
+					if code != 0 {
+						return // killed
+					}
+					mu.Lock()
+					k.blocked, k.known = block, true
+					mu.Unlock()
+				}
+			})
+		}
+		timer := time.NewTimer(time.Duration(40+37*round) * time.Millisecond)
+		<-timer.C
+		w.kill()
+		operators.Wait()
+		w.start()
+		var there []string
+		for _, d := range w.report().Drift {
+			there = append(there, d.Prefix)
+		}
+		told := 0
+		for _, k := range words {
+			if k.known {
+				told++
+				if slices.Contains(there, k.prefix) != k.blocked {
+					t.Errorf("round %d: %s is blocked: %v, and an operator was told: %v", round, k.prefix, !k.blocked, k.blocked)
+				}
+			}
+		}
+		t.Logf("round %d: %d blocks there, %d answers held", round, len(there), told)
+	}
+	if w.report().Blocks.Damaged != "" {
+		t.Error("a kill damages the file")
+	}
 }
 
 // TestHowSoonABlockIsInForce measures from before the command to the first
