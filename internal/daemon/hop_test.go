@@ -23,6 +23,7 @@ type hop struct {
 
 	mu    sync.Mutex
 	mails []string                    // envelope and message; guarded by mu
+	wires []string                    // messages as they came, without the final dot; guarded by mu
 	reply func(command string) string // "" means the usual answer; called with mu held
 	keep  func(envelope, body string) // in place of mails; called with mu held
 	conns map[net.Conn]bool           // guarded by mu
@@ -171,22 +172,23 @@ func (s *session) data(line string) bool {
 	if !s.write(reply) || !strings.HasPrefix(reply, "354") {
 		return reply != hangUp && reply != stall && !strings.HasPrefix(reply, "421")
 	}
-	var body bytes.Buffer
+	var body, wire bytes.Buffer
 	for first := true; ; first = false {
 		l, err := s.in.ReadString('\n')
 		if err != nil || first && !s.write(s.ask("BODY", "")) {
 			return false
 		}
 		if l == ".\r\n" {
-			return s.take(body.String())
+			return s.take(body.String(), wire.String())
 		}
+		wire.WriteString(l)
 		body.WriteString(strings.TrimPrefix(l, "."))
 	}
 }
 
 // take keeps a message, if the answer to its end is to be a good one: first
 // kept, then answered, as a real next hop does.
-func (s *session) take(body string) bool {
+func (s *session) take(body, wire string) bool {
 	h := s.h
 	h.mu.Lock()
 	reply := ""
@@ -202,6 +204,7 @@ func (s *session) take(body string) bool {
 		h.keep(s.envelope, body)
 	default:
 		h.mails = append(h.mails, s.envelope+body)
+		h.wires = append(h.wires, wire)
 	}
 	h.mu.Unlock()
 	return s.write(reply)
