@@ -17,6 +17,7 @@ const (
 	CodeShutdown         Code = 421 // also: no register yet, draining, too many sessions
 	CodeLocalError       Code = 451
 	CodeNoStorage        Code = 452 // insufficient storage, too many recipients
+	CodeTLSFailed        Code = 454 // RFC 3207 §4
 	CodeSyntax           Code = 500
 	CodeParamSyntax      Code = 501
 	CodeNotImplemented   Code = 502

@@ -171,6 +171,8 @@ func (c *conn) startTLSCommand(arg string) {
 		c.say(sayArguments("STARTTLS"))
 	case c.tlsState != "":
 		c.say(sayAlreadyTLS())
+	case cfg == nil && c.srv.tls.modern != nil: // the device's profile hides it
+		c.say(c.srv.sayHiddenTLS(c.addr))
 	case cfg == nil:
 		c.say(sayNoTLS())
 	default:

@@ -387,6 +387,9 @@ func (c *conn) startTLS(cfg *tls.Config) {
 	if err := t.HandshakeContext(ctx); err != nil {
 		c.srv.metrics.handshakeFailures.Inc()
 		c.log.Info("the handshake failed", "event", "smtp.tls_failed", "client", c.addr, "err", err)
+		if !c.who.check && !errors.Is(err, io.EOF) {
+			c.srv.observe(c.verdict, "STARTTLS", c.srv.sayFailedTLS(c.addr, err.Error(), c.device().TLS == "legacy"))
+		}
 		c.hangUp()
 		return
 	}

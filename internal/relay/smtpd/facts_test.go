@@ -352,7 +352,7 @@ func TestARemovalHoldsFromTheNextCommandOn(t *testing.T) {
 	c.transaction()
 }
 
-func TestStoreFailuresAreTemporaryAndKeepTheirText(t *testing.T) {
+func TestFactTheTextOfAnErrorIsNeverSent(t *testing.T) {
 	secret := errors.New("disk /dev/secret on fire")
 	for _, tt := range []struct {
 		step string

@@ -181,7 +181,7 @@ func TestFactRepliesToAPipelineAreOneWrite(t *testing.T) {
 	})
 }
 
-func TestDrainSays421ToIdleSessionsAndLetsBodiesFinish(t *testing.T) {
+func TestFactADrainSays421ToIdleSessionsAndLetsBodiesFinish(t *testing.T) {
 	inBubble(t, Limits{}, func(t *testing.T, f *fixture, dial func(string) (*client, *pipeEnd)) {
 		idle, _ := dial(strictClient)
 		idle.want("220")

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"example.edu/gatepost/internal/register/policy"
 )
 
 const balancer = "127.0.0.1"
@@ -234,6 +236,12 @@ func TestHealthChecksMayNotSend(t *testing.T) {
 		c.want("503")
 		c.do("QUIT", "221")
 		c.wantClosed()
+	}
+	for standing, want := range map[policy.Standing]string{policy.OffCampus: "220 ", policy.Blocked: "220 ", policy.NoRegister: "421 4.3.2"} {
+		f.campus.set(balancer, standing)
+		c := f.dial(t, balancer, relayPort)
+		c.send("PROXY UNKNOWN\r\n")
+		c.want(want)
 	}
 	if len(f.store.all()) != 0 || len(f.told.all()) != 1 {
 		t.Errorf("stored %d, told %q", len(f.store.all()), f.told.all())

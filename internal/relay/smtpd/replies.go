@@ -79,6 +79,15 @@ func (r reply) line(b *bytes.Buffer, text string, more bool) {
 	b.WriteString("\r\n")
 }
 
+// clip leaves the middle out of what is longer than most octets, so that what
+// stands behind it in a reply still fits.
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return s[:most/2] + "..." + s[len(s)-most/2:]
+}
+
 // clean keeps a reply one line of printable ASCII. RFC 5321 §4.2.
 func clean(s string) string {
 	return strings.Map(func(c rune) rune {
@@ -196,7 +205,7 @@ func (s *Server) sayUnregistered(addr netip.Addr) reply {
 func (s *Server) sayExpired(v policy.Verdict) reply {
 	what := " has expired"
 	if v.Registration != nil { // Expires is the midnight after the last day
-		what = fmt.Sprintf(" (%s) expired at the end of %s", v.Registration.Path, v.Registration.Expires.AddDate(0, 0, -1).Format("2006-01-02"))
+		what = fmt.Sprintf(" (%s) expired at the end of %s", registrationPath(v), v.Registration.Expires.AddDate(0, 0, -1).Format("2006-01-02"))
 	}
 	return reply{mail.CodeRefused, mail.Enhanced{5, 7, 1},
 		fmt.Sprintf("the registration of %s%s; %s", v.Addr, what, s.link("renew", v.Addr)), "expired", nil}
@@ -205,7 +214,7 @@ func (s *Server) sayExpired(v policy.Verdict) reply {
 func (s *Server) saySender(v policy.Verdict, from mail.Address) reply {
 	return reply{mail.CodeRefused, mail.Enhanced{5, 7, 1},
 		fmt.Sprintf("%s may not send as %s: the registration (%s) does not list that sender; %s",
-			v.Addr, from.Path(), registrationPath(v), s.link("change it", v.Addr)), "sender", nil}
+			v.Addr, clip(from.Path(), 150), registrationPath(v), s.link("change it", v.Addr)), "sender", nil}
 }
 
 // sayOverLimit is for what a budget has no room for: a message, or, if further,
@@ -239,7 +248,7 @@ func (s *Server) sayBraked(v policy.Verdict, b Braked) reply {
 	default:
 		r.text = fmt.Sprintf("the mail of %s waits until %s", registrationPath(v), until)
 	}
-	r.text += fmt.Sprintf(": %s; write to %s", b.Why, s.postmaster)
+	r.text += fmt.Sprintf(": %s; write to %s", clip(b.Why, 250), s.postmaster)
 	return r
 }
 
@@ -264,7 +273,7 @@ func registrationPath(v policy.Verdict) string {
 	if v.Registration == nil {
 		return "unknown"
 	}
-	return v.Registration.Path
+	return clip(v.Registration.Path, 150)
 }
 
 // Plain answers.
@@ -332,12 +341,11 @@ func sayArguments(form string) reply {
 	return reply{mail.CodeParamSyntax, mail.Enhanced{5, 5, 4}, "the form is: " + form, "syntax", nil}
 }
 func sayUnknownParam(name string) reply {
-	if len(name) > 40 {
-		name = name[:40] + "..."
-	}
+	name = clip(name, 40)
 	return reply{mail.CodeUnknownParam, mail.Enhanced{5, 5, 4}, "parameter " + name + " is not offered here", "parameter", nil}
 }
 func sayTwice(name string) reply {
+	name = clip(name, 40)
 	return reply{mail.CodeParamSyntax, mail.Enhanced{5, 5, 4}, "parameter " + name + " is given twice", "parameter", nil}
 }
 func sayBadParam(name string) reply {
@@ -384,6 +392,23 @@ func (s *Server) sayTLSFirst() reply {
 func sayNoTLS() reply {
 	return reply{mail.CodeNotImplemented, mail.Enhanced{5, 5, 1}, "STARTTLS is not offered here", "tls", nil}
 }
+func (s *Server) sayHiddenTLS(addr netip.Addr) reply {
+	return reply{mail.CodeNotImplemented, mail.Enhanced{5, 5, 1},
+		fmt.Sprintf("STARTTLS is not offered to %s, whose registration says device: {tls: \"off\"}; %s", addr, s.link("change it", addr)), "tls", nil}
+}
+
+// sayFailedTLS is not for the client, with whom nothing can be talked in clear
+// text any more, but for whoever asks later why its mail did not go out.
+func (s *Server) sayFailedTLS(addr netip.Addr, cause string, legacy bool) reply {
+	text := fmt.Sprintf("STARTTLS failed with %s (%s)", addr, clip(cause, 120))
+	if legacy {
+		text += ", old versions and ciphers allowed; write to " + s.postmaster
+	} else {
+		text += ". If it knows old TLS alone, its registration can say device: {tls: \"legacy\"}; " + s.link("change it", addr)
+	}
+	return reply{mail.CodeTLSFailed, mail.Enhanced{4, 7, 0}, text, "tls", nil}
+}
+
 func sayAlreadyTLS() reply {
 	return reply{mail.CodeBadSequence, mail.Enhanced{5, 5, 1}, "TLS is already in use", "tls", nil}
 }
