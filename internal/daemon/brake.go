@@ -150,7 +150,10 @@ func (r *relay) brakeReport() []status.Braked {
 
 func brakedReport(g brake.Registration) status.Braked {
 	out := status.Braked{Registration: g.Path, Step: g.State.Step.String(), Since: g.State.Since, Until: g.State.Until,
-		FreeUntil: g.State.FreeUntil, Machines: g.Machines, Counts: status.BrakeCounts(g.Counts)}
+		FreeUntil: g.State.FreeUntil, Counts: status.BrakeCounts(g.Counts)}
+	for _, m := range g.Machines {
+		out.Machines = append(out.Machines, status.BrakeMachine{IP: m.Addr, Messages: m.Messages})
+	}
 	for _, e := range g.State.Why {
 		out.Why = append(out.Why, e.Words)
 	}

@@ -74,7 +74,7 @@ func TestBrake(t *testing.T) {
 	if out := list("brake", "list"); !strings.Contains(out, file+"\n  held, its machines are blocked until ") || !strings.Contains(out, "from 127.0.0.2") {
 		t.Errorf("gatepost brake list says\n%s", out)
 	}
-	if out := list("status"); !strings.Contains(out, "the abuse brake has "+file) {
+	if out := list("status"); !strings.Contains(out, "the abuse brake has "+file) || strings.Contains(out, "is blocked here") || !strings.Contains(out, "127.0.0.2, here only, until ") {
 		t.Errorf("gatepost status says\n%s", out)
 	}
 	if out := list("status", "127.0.0.2"); !strings.Contains(out, "brake     held, its machines are blocked until ") {

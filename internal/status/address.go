@@ -208,6 +208,9 @@ func (a Address) budgetLines() (lines []string) {
 	whose, what := "", ""
 	for _, g := range a.Budgets {
 		kind, span, _ := strings.Cut(g.Name, "-")
+		if kind == "tries" {
+			kind = "refusals"
+		}
 		if g.Whose != whose {
 			whose, what = g.Whose, ""
 			if whose == a.IP.String() {

@@ -168,6 +168,9 @@ func judgeBlocks(r *Report, wrong, look func(do, format string, args ...any)) {
 func judgeDrift(r *Report, look func(do, format string, args ...any)) {
 	var here, agreed []Drift
 	for _, d := range r.Drift {
+		if strings.HasPrefix(d.Reason, ByBrake) {
+			continue // told with the registration that is braked
+		}
 		if d.Agreed == "" {
 			here = append(here, d)
 		} else {

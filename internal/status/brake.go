@@ -14,16 +14,25 @@ const (
 	BrakeBlock = "block" // and the machines are blocked
 )
 
+// ByBrake begins the reason of a block that the brake made.
+const ByBrake = "the brake: "
+
 // A Braked is a registration as the abuse brake has it.
 type Braked struct {
-	Registration string       `json:"registration"` // the file
-	Step         string       `json:"step"`
-	Since        time.Time    `json:"since,omitzero"`
-	Until        time.Time    `json:"until,omitzero"`     // when the step ends by itself; zero: it does not
-	FreeUntil    time.Time    `json:"freeUntil,omitzero"` // an operator's word: not braked before
-	Why          []string     `json:"why,omitempty"`      // the worst first
-	Machines     []netip.Addr `json:"machines,omitempty"` // that sent
-	Counts       BrakeCounts  `json:"counts"`
+	Registration string         `json:"registration"` // the file
+	Step         string         `json:"step"`
+	Since        time.Time      `json:"since,omitzero"`
+	Until        time.Time      `json:"until,omitzero"`     // when the step ends by itself; zero: it does not
+	FreeUntil    time.Time      `json:"freeUntil,omitzero"` // an operator's word: not braked before
+	Why          []string       `json:"why,omitempty"`      // the worst first
+	Machines     []BrakeMachine `json:"machines,omitempty"` // that sent, the busiest first
+	Counts       BrakeCounts    `json:"counts"`
+}
+
+// A BrakeMachine is one that sent, and how many messages it tried.
+type BrakeMachine struct {
+	IP       netip.Addr `json:"ip"`
+	Messages int        `json:"messages"`
 }
 
 // BrakeCounts are what the brake knows of a registration.
@@ -72,8 +81,8 @@ func BrakedText(list []Braked) string {
 			fmt.Fprintf(&b, "  %s\n", visible(why))
 		}
 		var machines []string
-		for _, a := range k.Machines[:min(shown, len(k.Machines))] {
-			machines = append(machines, a.String())
+		for _, m := range k.Machines[:min(shown, len(k.Machines))] {
+			machines = append(machines, fmt.Sprintf("%s (%s tried)", m.IP, thousands(int64(m.Messages))))
 		}
 		if more := len(k.Machines) - shown; more > 0 {
 			machines = append(machines, fmt.Sprintf("and %d more", more))

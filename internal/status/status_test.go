@@ -164,6 +164,9 @@ func scenarios() map[string]status.Options {
 		return status.Blocks{Commands: 10, Local: &status.LocalBlocks{File: "/etc/gatepost/blocks"}}
 	}
 	braked := well()
+	braked.Sources.Drift = func() []status.Drift { // told with the registration
+		return []status.Drift{{Prefix: "141.211.13.21", Reason: status.ByBrake + "5,000 different messages were tried in an hour; 200 are declared", Since: now, Until: now.Add(24 * time.Hour)}}
+	}
 	braked.Sources.Brake = func() []status.Braked {
 		list := []status.Braked{{Registration: "registrations/lsa-physics/mfp.cue", Step: status.BrakeBlock, Since: now, Until: now.Add(24 * time.Hour), Why: []string{"5,000 different messages were tried in an hour; 200 are declared"}},
 			{Registration: "registrations/its/app.cue", Step: status.BrakeHold, Since: now}}

@@ -50,6 +50,13 @@ type Client struct {
 	Contact      string // the registration's mailbox
 }
 
+// A Machine is an address of a registration, and how many messages it tried,
+// accepted or not, today (UTC) or since it was braked.
+type Machine struct {
+	Addr     netip.Addr `json:"ip"`
+	Messages int        `json:"messages"`
+}
+
 // A Message is what the brake looks at of one.
 type Message struct {
 	From   mail.Address
@@ -63,7 +70,7 @@ type Message struct {
 type Notice struct {
 	Registration string
 	Contact      string
-	Machines     []netip.Addr
+	Machines     []Machine // the busiest first
 	State        State
 	Counts       Counts
 }
@@ -253,7 +260,7 @@ func (b *Brake) Holds(registration string, now time.Time) string {
 // A Registration is one that is braked, or known.
 type Registration struct {
 	Path     string
-	Machines []netip.Addr // that sent
+	Machines []Machine // the busiest first
 	State    State
 	Counts   Counts
 }
@@ -289,5 +296,7 @@ func (b *Brake) Of(registration string) (r Registration, ok bool) {
 func (t *tracker) registration(path string, now time.Time) Registration {
 	v := *t
 	v.turn(now)
-	return Registration{path, slices.Clone(t.addrs), t.state, v.counts(now)}
+	machines := slices.Clone(t.machines)
+	slices.SortStableFunc(machines, func(a, b Machine) int { return cmp.Compare(b.Messages, a.Messages) })
+	return Registration{path, machines, t.state, v.counts(now)}
 }

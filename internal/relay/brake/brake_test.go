@@ -408,7 +408,7 @@ func TestNotice(t *testing.T) {
 	letter := Letterhead{Host: "relay.example.edu", Postmaster: mail.Address{Local: "postmaster", Domain: "example.edu"}, Portal: "https://relay.example.edu"}
 	n := Notice{
 		Registration: printer.Registration, Contact: printer.Contact,
-		Machines: []netip.Addr{printer.Addr, netip.MustParseAddr("2001:db8::1")},
+		Machines: []Machine{{netip.MustParseAddr("2001:db8::1"), 2280}, {printer.Addr, 20}},
 		State:    State{Step: Held, Since: noon},
 		Counts:   Counts{Declared: 200, Tried: 2300, Delivered: 900, Bounced: 1200, Recipients: 2500, Usual: 40},
 	}

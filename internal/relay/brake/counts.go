@@ -3,7 +3,6 @@ package brake
 import (
 	"hash/maphash"
 	"math"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,7 +96,7 @@ func (r repeated) count() int {
 type tracker struct {
 	state    State
 	client   Client // the newest
-	addrs    []netip.Addr
+	machines []Machine
 	touched  int64     // Unix seconds
 	let      time.Time // when a message was let through last, while slowed
 	accepted window
@@ -138,6 +137,9 @@ func (t *tracker) turn(now time.Time) {
 	default: // long ago, or the clock was set back
 		t.days, t.known = [history]uint32{}, false
 	}
+	if t.state.Step == Free {
+		t.machines = nil
+	}
 	t.day, t.base, t.today, t.bodies = day, 0, sketch{}, [bodies]repeated{}
 }
 
@@ -147,8 +149,12 @@ func (t *tracker) recipients() int { return max(int(t.base), t.today.count()) }
 // met notes which machine it was.
 func (t *tracker) met(c Client) {
 	t.client = c
-	if !slices.Contains(t.addrs, c.Addr) && len(t.addrs) < clients {
-		t.addrs = append(t.addrs, c.Addr)
+	i := slices.IndexFunc(t.machines, func(m Machine) bool { return m.Addr == c.Addr })
+	switch {
+	case i >= 0:
+		t.machines[i].Messages++
+	case len(t.machines) < clients:
+		t.machines = append(t.machines, Machine{c.Addr, 1})
 	}
 }
 
@@ -268,5 +274,5 @@ func (t *tracker) forget() {
 	t.accepted, t.refused, t.refusedB = window{}, sketch{}, sketch{}
 	t.base, t.today, t.bodies = 0, sketch{}, [bodies]repeated{}
 	t.delivered, t.bounced, t.spam = nil, nil, nil
-	t.addrs = nil
+	t.machines = nil
 }

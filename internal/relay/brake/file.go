@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net/netip"
 	"os"
 	"time"
 
@@ -36,14 +35,14 @@ type headLine struct {
 // A line is one registration. Days are the recipients of the day numbered Day
 // (since 1970, UTC) so far, and of those before.
 type line struct {
-	Registration string       `json:"registration"`
-	State        *State       `json:"state,omitempty"` // nil: free
-	Addrs        []netip.Addr `json:"machines,omitempty"`
-	Contact      string       `json:"contact,omitempty"`
-	PerHour      int          `json:"perHour,omitempty"`
-	Touched      int64        `json:"touched"`
-	Day          int64        `json:"day"`
-	Days         []uint32     `json:"days"`
+	Registration string    `json:"registration"`
+	State        *State    `json:"state,omitempty"` // nil: free
+	Machines     []Machine `json:"machines,omitempty"`
+	Contact      string    `json:"contact,omitempty"`
+	PerHour      int       `json:"perHour,omitempty"`
+	Touched      int64     `json:"touched"`
+	Day          int64     `json:"day"`
+	Days         []uint32  `json:"days"`
 }
 
 // Open reads what was kept, if anything was; the steps that there were are in
@@ -114,13 +113,13 @@ func (b *Brake) decode(data []byte) error {
 // take adds one line of the file. People are told again of what they may not
 // have been told, which a Teller does once.
 func (b *Brake) take(l line) bool {
-	if l.Registration == "" || len(l.Registration) > maxPath || len(l.Contact) > maxPath || len(l.Addrs) > clients ||
+	if l.Registration == "" || len(l.Registration) > maxPath || len(l.Contact) > maxPath || len(l.Machines) > clients ||
 		len(l.Days) < 1 || len(l.Days) > history+1 || l.Day < 0 || l.Touched < 0 || l.PerHour < 0 || len(b.trackers) >= MaxRegistrations {
 		return false
 	}
-	t := &tracker{touched: l.Touched, day: l.Day, addrs: l.Addrs, client: Client{Registration: l.Registration, PerHour: l.PerHour, Contact: l.Contact}}
-	for _, a := range l.Addrs {
-		if !a.IsValid() || a.Zone() != "" {
+	t := &tracker{touched: l.Touched, day: l.Day, machines: l.Machines, client: Client{Registration: l.Registration, PerHour: l.PerHour, Contact: l.Contact}}
+	for _, m := range l.Machines {
+		if !m.Addr.IsValid() || m.Addr.Zone() != "" || m.Messages < 0 {
 			return false
 		}
 	}
@@ -162,7 +161,7 @@ func (b *Brake) lines() []line {
 		if t.state.Step > Free || !t.state.FreeUntil.IsZero() {
 			state := t.state
 			l.State, l.Contact = &state, t.client.Contact
-			l.Addrs = append(l.Addrs, t.addrs...)
+			l.Machines = append(l.Machines, t.machines...)
 		}
 		out = append(out, l)
 	}

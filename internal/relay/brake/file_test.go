@@ -96,7 +96,7 @@ func TestTodayIsNotUsual(t *testing.T) {
 
 func TestDamage(t *testing.T) {
 	const head = `{"version":1,"what":"gatepost brake"}` + "\n"
-	const line = `{"registration":"a","state":{"step":"hold","since":"2026-11-23T12:00:00Z","why":[{"kind":"volume","over":3,"words":"x"}]},"machines":["192.0.2.1"],"touched":1,"day":20000,"days":[1,2,3]}` + "\n"
+	const line = `{"registration":"a","state":{"step":"hold","since":"2026-11-23T12:00:00Z","why":[{"kind":"volume","over":3,"words":"x"}]},"machines":[{"ip":"192.0.2.1","messages":7}],"touched":1,"day":20000,"days":[1,2,3]}` + "\n"
 	replace := func(old, new string) string { return head + strings.Replace(line, old, new, 1) }
 	tests := map[string]string{
 		"empty":                 "",
@@ -270,6 +270,27 @@ type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
 
+// A machine that sends a little beside one that runs wild is held, and not
+// blocked.
+func TestOnlyBusyMachinesAreBlocked(t *testing.T) {
+	who := &actor{}
+	b := fresh(t, func(o *Options) { o.Blocker = who })
+	quiet := printer
+	quiet.Addr = netip.MustParseAddr("192.0.2.2")
+	for i := range 5 {
+		b.Accepted(quiet, message(uint64(i+1), i, 1), noon)
+	}
+	flood(t, b, printer, Blocked, noon)
+	failing := false
+	b.act(t.Context(), &failing)
+	if who.all() != "block 192.0.2.1" {
+		t.Errorf("it did %s", who.all())
+	}
+	if r := b.List()[0]; len(r.Machines) != 2 || r.Machines[0].Addr != printer.Addr || r.Machines[1].Messages != 5 {
+		t.Errorf("%+v", r.Machines)
+	}
+}
+
 // Nobody is told of a step that a crash would take back.
 func TestNobodyIsToldBeforeTheDisk(t *testing.T) {
 	who := &actor{}
@@ -295,7 +316,7 @@ func TestNobodyIsToldBeforeTheDisk(t *testing.T) {
 // what the package promises, and is written so that it can be read again.
 func FuzzFile(f *testing.F) {
 	f.Add([]byte(`{"version":1,"what":"gatepost brake"}
-{"registration":"a","state":{"step":"hold","since":"2026-11-23T12:00:00Z","why":[{"kind":"volume","over":3,"words":"x"}]},"machines":["192.0.2.1"],"touched":1,"day":20000,"days":[1,2,3]}
+{"registration":"a","state":{"step":"hold","since":"2026-11-23T12:00:00Z","why":[{"kind":"volume","over":3,"words":"x"}]},"machines":[{"ip":"192.0.2.1","messages":7}],"touched":1,"day":20000,"days":[1,2,3]}
 {"registration":"b","state":{"step":"free","freeUntil":"2026-11-23T12:00:00Z"},"touched":1,"day":20415,"days":[4294967295]}
 {"registration":"c","state":{"step":"block","since":"2026-11-23T12:00:00Z","until":"2026-11-24T12:00:00Z"},"perHour":9223372036854775807,"touched":9,"day":0,"days":[1,2,3,4,5,6,7,8]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -86,14 +86,14 @@ func (l Letterhead) text(n Notice) string {
 	b.WriteString("\r\n")
 	if len(n.Machines) > 0 {
 		para("The machines that sent:")
-		for _, a := range n.Machines {
-			item("%s", a)
+		for _, m := range n.Machines {
+			item("%s: %s messages tried", m.Addr, number(m.Messages))
 		}
 		b.WriteString("\r\n")
 	}
 	para("To the contact of the registration: find out what these machines sent, and stop it. A machine that was broken into, an application in a loop, or a mailing that belongs to another service are the usual causes. Then write to %s. If so much mail is right, ask for a larger volume in the registration.", l.Postmaster)
 	if l.Portal != "" && len(n.Machines) > 0 {
-		para("The registration: %s/register?ip=%s", l.Portal, n.Machines[0])
+		para("The registration: %s/register?ip=%s", l.Portal, n.Machines[0].Addr)
 	}
 	para("To the postmaster: look at what is queued, and when it is clear, delete it or let it go, on the relay:")
 	for _, command := range []string{

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -155,9 +154,9 @@ func reasons(why []Evidence) string {
 func (b *Brake) carryOut(ctx context.Context, n Notice) bool {
 	done := true
 	if b.o.Blocker != nil && n.State.Step == Blocked {
-		for _, addr := range n.Machines {
-			if err := b.o.Blocker.Block(addr, blockReason(n), n.State.Until); err != nil {
-				b.log.Error("a machine is not blocked; its mail is held", "event", "brake.block_failed", "client", addr, "registration", n.Registration, "err", err)
+		for _, m := range busy(n.Machines) {
+			if err := b.o.Blocker.Block(m.Addr, blockReason(n), n.State.Until); err != nil {
+				b.log.Error("a machine is not blocked; its mail is held", "event", "brake.block_failed", "client", m.Addr, "registration", n.Registration, "err", err)
 				done = false
 			}
 		}
@@ -171,6 +170,16 @@ func (b *Brake) carryOut(ctx context.Context, n Notice) bool {
 		}
 	}
 	return done
+}
+
+// busy are the machines that it is about: those that tried at least a tenth of
+// what the busiest did. list has the busiest first.
+func busy(list []Machine) []Machine {
+	i := slices.IndexFunc(list, func(m Machine) bool { return m.Messages*10 < list[0].Messages })
+	if i < 0 {
+		return list
+	}
+	return list[:i]
 }
 
 // BlockReason begins the reason that a Blocker is given.
@@ -189,7 +198,7 @@ func (b *Brake) Release(registration string, lasts time.Duration, reason string)
 		return State{}, ErrFree
 	}
 	now := b.now()
-	before, machines := t.state, slices.Clone(t.addrs)
+	before, machines := t.state, slices.Clone(t.machines)
 	t.state = State{}
 	if lasts > 0 {
 		t.state.FreeUntil = now.Add(lasts)
@@ -211,12 +220,12 @@ func (b *Brake) Release(registration string, lasts time.Duration, reason string)
 	return before, err
 }
 
-func (b *Brake) unblock(machines []netip.Addr) (err error) {
+func (b *Brake) unblock(machines []Machine) (err error) {
 	if b.o.Blocker == nil {
 		return nil
 	}
-	for _, addr := range machines {
-		err = errors.Join(err, b.o.Blocker.Unblock(addr))
+	for _, m := range machines {
+		err = errors.Join(err, b.o.Blocker.Unblock(m.Addr))
 	}
 	return err
 }
