@@ -60,7 +60,7 @@ accept: {policies: true, notBulk: true, notWorkstation: true, noMailServer: true
 		code, out := w.gatepost("status", "127.0.0.3")
 		for _, want := range []string{
 			`commands: "sloppy" (mail without HELO): needed by 2 messages in 30 days, the last 20`,
-			`tls: "legacy" (TLS older than 1.2, or old ciphers): allowed, not needed since 20`,
+			`tls: "legacy" (TLS older than 1.2, or old ciphers): allowed, never needed since 20`,
 		} {
 			if code != 0 || !strings.Contains(out, want) {
 				t.Errorf("%s: gatepost status: %d\n%s\nwant %s", when, code, out, want)

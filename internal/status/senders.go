@@ -81,7 +81,7 @@ func (l Leniency) says(m Mail) string {
 	case !l.Last.IsZero():
 		return "allowed, not needed since " + stamp(l.Last)
 	case !l.Since.IsZero():
-		return "allowed, not needed since " + stamp(l.Since)
+		return "allowed, never needed since " + stamp(l.Since)
 	}
 	return "allowed; no message since it is counted"
 }

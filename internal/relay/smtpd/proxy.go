@@ -129,9 +129,14 @@ func (g *gate) proxied(ctx context.Context, nc net.Conn, balancer netip.Addr) {
 		who.addr, err = readProxy(nc)
 	}
 	stop()
+	if errors.Is(err, io.EOF) { // it has gone without a word: a check that knows of TCP alone
+		s.metrics.connections.WithLabelValues(g.port.String(), "check").Inc()
+		_ = nc.Close()
+		return
+	}
 	if err != nil {
 		if s.mayLog() {
-			s.log.Warn("a load balancer did not say who is calling", "event", "smtp.proxy_failed", "proxy", balancer, "err", err)
+			s.log.Warn("a load balancer did not say who is calling", "event", "smtp.proxy_failed", "proxy", balancer, "err", fmt.Errorf("smtpd: reading a PROXY header: %w", err))
 		}
 		s.metrics.connections.WithLabelValues(g.port.String(), "proxy").Inc()
 		s.tally.refused.Add(1)

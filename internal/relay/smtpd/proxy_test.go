@@ -218,6 +218,19 @@ func TestABalancerWithoutAHeader(t *testing.T) {
 	}
 }
 
+// A check that opens a connection and closes it is no failure to be told of.
+func TestChecksThatSayNothing(t *testing.T) {
+	f := start(t, quick, behind)
+	for range 3 {
+		c := f.dial(t, balancer, relayPort)
+		_ = c.nc.(*net.TCPConn).CloseWrite()
+		c.wantClosed()
+	}
+	if n := testutil.ToFloat64(f.srv.metrics.connections.WithLabelValues("relay", "check")); n != 3 || f.log.String() != "" {
+		t.Errorf("%v checks are counted; log: %s", n, f.log.String())
+	}
+}
+
 // A balancer's own check gets a greeting and can do nothing else, even where the
 // register has the balancer's address; and no crowd of strangers shuts it out.
 func TestHealthChecksMayNotSend(t *testing.T) {
