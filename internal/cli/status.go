@@ -27,7 +27,7 @@ func newStatus(o Options) *cobra.Command {
 			"With an address: whether it may send, who registered it, when it last sent and how\n" +
 			"much, which leniencies of its device profile it has needed, its last refusals, and\n" +
 			"whether control of it was proved. The exit code is 1 when it may not send.",
-		Example: "  gatepost status\n  gatepost status 141.211.13.21\n  gatepost status --blocks\n  gatepost status --senders\n  gatepost status --strangers\n  gatepost status --proofs\n  gatepost status --format json\n  gatepost status --socket /run/gatepost/other.sock",
+		Example: "  gatepost status\n  gatepost status 141.211.13.21\n  gatepost status --blocks\n  gatepost status --senders\n  gatepost status --strangers\n  gatepost status --leniencies\n  gatepost status --proofs\n  gatepost status --format json\n  gatepost status --socket /run/gatepost/other.sock",
 		GroupID: groupRelay,
 	}
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
@@ -36,11 +36,12 @@ func newStatus(o Options) *cobra.Command {
 	proofs := flags.Bool("proofs", false, "list the proofs of control that this relay has recorded, the newest first")
 	senders := flags.Bool("senders", false, "list the registrations that have sent in the last 30 days, the most mail first")
 	strangers := flags.Bool("strangers", false, "list the campus addresses that are not registered and tried in the last 7 days, the newest first")
+	leniencies := flags.Bool("leniencies", false, "list what the register allows old machines, and whether they have needed it in the last 30 days")
 	listed := flags.Bool("blocks", false, "list all blocks: by command, of the local file, of the register")
 	format := addFormat(cmd, "text", "json")
 	cmd.Args = func(_ *cobra.Command, args []string) error {
 		lists := 0
-		for _, flag := range []string{"proofs", "blocks", "senders", "strangers"} {
+		for _, flag := range []string{"proofs", "blocks", "senders", "strangers", "leniencies"} {
 			if !flags.Changed(flag) {
 				continue
 			}
@@ -76,6 +77,9 @@ func newStatus(o Options) *cobra.Command {
 		case *proofs:
 			return printList(cmd.Context(), o, r, format.value, relayList[status.Proof]{
 				"/v1/proofs", proof.MaxRecords, status.ProofsText, "proof of control", "proofs of control"})
+		case *leniencies:
+			return printList(cmd.Context(), o, r, format.value, relayList[status.Allowance]{
+				"/v1/leniencies", maxLeniencies, status.AllowancesText, "leniency is allowed", "leniencies are allowed"})
 		case *senders:
 			return printList(cmd.Context(), o, r, format.value, relayList[status.Sender]{
 				"/v1/senders", maxSenders, status.SendersText, "registration has sent in 30 days", "registrations have sent in 30 days"})
@@ -122,8 +126,9 @@ func readStatus(raw []byte, address bool) (text string, wrong bool, err error) {
 }
 
 const (
-	maxListLine = 4 << 10               // octets of one line of a list of the relay's
-	maxSenders  = activity.MaxKnown + 1 // registrations that send, and what is registered no more
+	maxListLine   = 4 << 10 // octets of one line of a list of the relay's
+	maxLeniencies = 4 * activity.MaxKnown
+	maxSenders    = activity.MaxKnown + 1 // registrations that send, and what is registered no more
 )
 
 // A relayList is a list that the relay has, one JSON value a line.

@@ -18,6 +18,7 @@ const maxOrder = 64 << 10
 //
 //	GET  /v1/status            the read model, see package status; with ?ip=… of one address
 //	GET  /v1/senders           one JSON value a line, the most mail first, see status.Sender
+//	GET  /v1/leniencies        one JSON value a line, see status.Allowance
 //	GET  /v1/strangers         one JSON value a line, the newest first, see status.Stranger
 //	GET  /v1/proofs            one JSON value a line, the newest first, see status.Proof
 //	POST /v1/proofs            {"ip", "request", "for"}: a token, see proof.Invitation
@@ -33,6 +34,7 @@ func (r *relay) orders() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/status", r.status.Report())
 	mux.HandleFunc("GET /v1/senders", r.listSenders)
+	mux.HandleFunc("GET /v1/leniencies", r.listLeniencies)
 	mux.HandleFunc("GET /v1/strangers", r.listStrangers)
 	mux.HandleFunc("GET /v1/proofs", r.listProofs)
 	mux.HandleFunc("POST /v1/proofs", r.issueProof)

@@ -44,6 +44,28 @@ func leniencies(d registration.Device, n activity.Needs) (list []status.Leniency
 	return list
 }
 
+// listLeniencies writes what the register allows beyond what everybody gets, and
+// whether it was needed, in the order of the registrations.
+func (r *relay) listLeniencies(w http.ResponseWriter, _ *http.Request) {
+	snapshot := r.live.Load()
+	list := []status.Allowance{}
+	for addr, e := range snapshot.All() {
+		d := e.Host.Device
+		d.AddHeaders = false // the default, and nobody's exception
+		if d.BareLF != "fix" && d.TLS == "modern" && d.Commands != "sloppy" {
+			continue
+		}
+		seen := r.activity.Of(addr)
+		for _, l := range leniencies(d, seen.Needs) {
+			list = append(list, status.Allowance{IP: addr, Registration: e.Registration.Path, Messages: seen.Month, Leniency: l})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b status.Allowance) int {
+		return cmp.Or(cmp.Compare(a.Registration, b.Registration), a.IP.Compare(b.IP))
+	})
+	writeLines(w, list)
+}
+
 // together is what the addresses of a registration have sent; nil if nothing.
 func (r *relay) together(g *registration.Registration) *status.Sender {
 	sum := status.Sender{Registration: g.Path, Department: g.Department}

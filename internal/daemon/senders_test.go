@@ -75,6 +75,9 @@ accept: {policies: true, notBulk: true, notWorkstation: true, noMailServer: true
 		if code, out := w.gatepost("status", "--strangers"); code != 0 || !strings.Contains(out, "127.0.0.2 ") || !strings.Contains(out, "RCPT: 550 5.7.1 127.0.0.2 is not registered") {
 			t.Errorf("%s: gatepost status --strangers: %d\n%s", when, code, out)
 		}
+		if code, out := w.gatepost("status", "--leniencies"); code != 0 || strings.Count(out, "\n") != 7 || !strings.Contains(out, `commands: "sloppy"    mail without HELO: needed by 2 messages in 30 days`) || !strings.Contains(out, "127.0.0.4 ") || strings.Contains(out, "127.0.0.1 ") {
+			t.Errorf("%s: gatepost status --leniencies: %d\n%s", when, code, out)
+		}
 		if r := w.report(); r.Senders.Count != 1 || r.Senders.Top[0].Registration != "registrations/lab/old.cue" || r.Strangers.Count != 1 || r.Strangers.Newest[0].IP.String() != "127.0.0.2" {
 			t.Errorf("%s: /status: %+v %+v", when, r.Senders, r.Strangers)
 		}

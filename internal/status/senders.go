@@ -67,6 +67,27 @@ type Leniency struct {
 	Hidden bool `json:"hidden,omitempty"`
 }
 
+// An Allowance is one leniency of one address, for the list of all that the
+// register allows beyond what everybody gets.
+type Allowance struct {
+	IP           netip.Addr `json:"ip"`
+	Registration string     `json:"registration"`
+	Messages     int        `json:"messages"` // accepted from it in the last 30 days
+	Leniency
+}
+
+const allowanceRow = "%-39s  %-40s  %-20s  %s\n"
+
+// AllowancesText lists allowances as a table, as they come.
+func AllowancesText(list []Allowance) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, allowanceRow, "ADDRESS", "REGISTRATION", "DEVICE", "WHAT IT IS FOR, AND WHETHER IT IS NEEDED")
+	for _, a := range list {
+		fmt.Fprintf(&b, allowanceRow, a.IP, visible(a.Registration), visible(a.Key+": "+a.Value), visible(a.What)+": "+a.says(Mail{Month: a.Messages}))
+	}
+	return b.String()
+}
+
 // says tells what a postmaster wants to know: can it be taken away?
 func (l Leniency) says(m Mail) string {
 	switch {

@@ -37,6 +37,13 @@ func TestTablesOfSendersAndStrangers(t *testing.T) {
 	if want := "141.211.13.21                            2026-11-23 13:00 UTC  2026-11-23 14:00 UTC    1,200  RCPT: 550 5.7.1 141.211.13.21 is not registered\n"; !strings.Contains(strangers, want) {
 		t.Errorf("got\n%s\nwant\n%s", strangers, want)
 	}
+	allowances := status.AllowancesText([]status.Allowance{
+		{IP: mfp, Registration: "registrations/lsa-physics/mfp.cue", Messages: 3, Leniency: status.Leniency{Key: "bareLF", Value: `"fix"`, What: "line feeds", Since: now}},
+		{IP: mfp, Registration: hostile, Leniency: status.Leniency{Key: hostile, Value: hostile, What: hostile}},
+	})
+	if want := "141.211.13.21                            registrations/lsa-physics/mfp.cue         bareLF: \"fix\"         line feeds: allowed, never needed since 2026-11-23 14:00 UTC\n"; !strings.Contains(allowances, want) || strings.ContainsAny(allowances, "\x1b\r") || strings.Count(allowances, "\n") != 3 {
+		t.Errorf("got\n%s\nwant\n%s", allowances, want)
+	}
 	if strings.ContainsAny(senders+strangers, "\x1b\r") || strings.Count(senders+strangers, "\n") != 7 {
 		t.Errorf("text of strangers is not kept on its line: %q", senders+strangers)
 	}
