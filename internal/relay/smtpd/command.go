@@ -120,7 +120,7 @@ func (c *conn) stillWelcome() bool {
 func (c *conn) sayInsteadOf(r reply) { c.pending = &r }
 
 func (c *conn) hello(arg string) {
-	if arg == "" {
+	if arg == "" && !c.sloppy() {
 		c.say(sayArguments(c.verb + " <your host name>"))
 		return
 	}
@@ -128,8 +128,8 @@ func (c *conn) hello(arg string) {
 		return
 	}
 	c.helo, _ = heloName(arg)
-	c.greeted, c.esmtp, c.noHELO = true, c.verb == "EHLO", false
-	r := reply{code: 250, text: c.srv.hostname + " greets " + c.helo}
+	c.greeted, c.esmtp, c.noHELO = true, c.verb == "EHLO", arg == ""
+	r := reply{code: 250, text: strings.TrimRight(c.srv.hostname+" greets "+c.helo, " ")}
 	if c.esmtp {
 		r.lines = c.extensions()
 	}
