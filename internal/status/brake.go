@@ -45,6 +45,10 @@ type BrakeCounts struct {
 	Delivered  int `json:"delivered"`  // recipients, in the last 24 hours
 	Bounced    int `json:"bounced"`    // refused for good, those as spam among them
 	Spam       int `json:"spam"`       // refused as spam
+
+	OthersDelivered int `json:"othersDelivered"` // the same of all other registrations
+	OthersBounced   int `json:"othersBounced"`
+	OthersSpam      int `json:"othersSpam"`
 }
 
 // A BrakeReleased is what a release has led to.

@@ -117,6 +117,7 @@ type Brake struct {
 
 	mu       sync.Mutex // guards what follows, and the trackers
 	trackers map[string]*tracker
+	all      results         // of all registrations together
 	changes  map[string]Step // registrations whose new step was not acted upon, and the step before
 	owed     map[string]bool // registrations of which people are to be told, or whose machines to be blocked
 	dirty    bool
@@ -169,7 +170,7 @@ func (b *Brake) Ask(c Client, m Message, now time.Time) (Braked, bool) {
 	}
 	t.met(c)
 	t.refuse(b.seed, m)
-	b.judge(c.Registration, t, t.counts(now), now)
+	b.judge(c.Registration, t, t.counts(now, &b.all), now)
 	return Braked{Step: s.Step, Why: s.words(), Until: s.Until, Every: every}, false
 }
 
@@ -202,7 +203,10 @@ func (b *Brake) Result(registration string, r mail.Result, now time.Time) {
 	if r.Outcome == mail.Deferred {
 		return
 	}
-	b.note(registration, now, func(t *tracker) { t.got(r, now) })
+	b.note(registration, now, func(t *tracker) {
+		t.got(r, now)
+		b.all.got(r, now)
+	})
 }
 
 func (b *Brake) note(registration string, now time.Time, what func(*tracker)) {
@@ -217,7 +221,7 @@ func (b *Brake) note(registration string, now time.Time, what func(*tracker)) {
 	}
 	what(t)
 	b.dirty = true
-	b.judge(registration, t, t.counts(now), now)
+	b.judge(registration, t, t.counts(now, &b.all), now)
 }
 
 // judge takes the step that follows. The caller holds mu.
@@ -272,7 +276,7 @@ func (b *Brake) List() (out []Registration) {
 	now := b.now()
 	for path, t := range b.trackers {
 		if t.state.Step > Free {
-			out = append(out, t.registration(path, now))
+			out = append(out, t.registration(path, now, &b.all))
 		}
 	}
 	slices.SortFunc(out, func(a, c Registration) int {
@@ -289,14 +293,14 @@ func (b *Brake) Of(registration string) (r Registration, ok bool) {
 	if t == nil {
 		return r, false
 	}
-	return t.registration(registration, b.now()), true
+	return t.registration(registration, b.now(), &b.all), true
 }
 
 // registration tells of t as it is at now, and leaves it as it is.
-func (t *tracker) registration(path string, now time.Time) Registration {
+func (t *tracker) registration(path string, now time.Time, all *results) Registration {
 	v := *t
 	v.turn(now)
 	machines := slices.Clone(t.machines)
 	slices.SortStableFunc(machines, func(a, b Machine) int { return cmp.Compare(b.Messages, a.Messages) })
-	return Registration{path, machines, t.state, v.counts(now)}
+	return Registration{path, machines, t.state, v.counts(now, all)}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -336,6 +335,41 @@ func TestOnlyNextHopsBounce(t *testing.T) {
 	}
 }
 
+// What was forgotten of a registration is not held against the others' next hops.
+func TestReleasedResultsAreNobodys(t *testing.T) {
+	b := fresh(t, func(o *Options) { o.Now = func() time.Time { return noon } })
+	for range 2 {
+		for range 300 {
+			b.Result(printer.Registration, failed, noon)
+		}
+		if s := b.step(printer); s != Slowed {
+			t.Fatalf("it is %s", s)
+		}
+		if _, err := b.Release(printer.Registration, 0, "again"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 50 {
+		b.Result("other", failed, noon)
+	}
+	if r, _ := b.Of("other"); r.Counts.OthersBounced != 0 || r.Counts.Bounced != 50 {
+		t.Errorf("%+v", r.Counts)
+	}
+}
+
+// A next hop that refuses everybody's mail brakes nobody but, perhaps, the first.
+func TestASickNextHopBrakesNobody(t *testing.T) {
+	b := fresh(t)
+	sick := failed
+	sick.Status.Enhanced = mail.Enhanced{5, 7, 1}
+	for i := range 5000 {
+		b.Result(fmt.Sprintf("registrations/lab/%d.cue", i%20), sick, noon)
+	}
+	if list := b.List(); len(list) > 0 {
+		t.Errorf("%d registrations are braked, %s first", len(list), list[0].State.words())
+	}
+}
+
 func TestWindow(t *testing.T) {
 	var w window
 	add := func(after time.Duration, n int) { w.add(noon.Add(after), inHour, n) }
@@ -441,41 +475,5 @@ func TestNotice(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// TestMemory: registrations that each sent a few scans to a few people take less
-// than 1.5 KiB each.
-func TestMemory(t *testing.T) {
-	b := fresh(t)
-	paths := make([]string, 20_000)
-	for i := range paths {
-		paths[i] = fmt.Sprintf("registrations/department-%d/machines-%d.cue", i/100, i)
-	}
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	for i, path := range paths {
-		for k := range 5 {
-			b.Accepted(Client{Registration: path, Addr: printer.Addr, PerHour: 200}, message(uint64(i*10+k+1), k*3, 1), noon)
-			b.Result(path, mail.Result{Outcome: mail.Delivered}, noon)
-		}
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	used := int64(after.HeapAlloc) - int64(before.HeapAlloc)
-	t.Logf("%d registrations in %.1f MB", len(b.trackers), float64(used)/1e6)
-	if used > 1536*int64(len(paths)) {
-		t.Errorf("%d octets", used)
-	}
-	runtime.KeepAlive(paths)
-}
-
-func BenchmarkAccepted(b *testing.B) {
-	brake := fresh(b, func(o *Options) { o.Thresholds.RecipientsLeast = 1 << 30 })
-	i := 0
-	for b.Loop() {
-		brake.Accepted(printer, message(uint64(i+1), i%3000, 1), noon.Add(time.Duration(i)*time.Minute))
-		i++
 	}
 }

@@ -51,6 +51,16 @@ func (w *window) move(span int64) {
 	w.newest = span
 }
 
+// take takes out of w what o has counted and is a part of it.
+func (w *window) take(o *window, now time.Time, span time.Duration) {
+	v, number := *o, now.UnixNano()/int64(span)
+	v.move(number)
+	w.move(number)
+	for i := range w.n {
+		w.n[i] -= min(w.n[i], v.n[i])
+	}
+}
+
 func (w *window) sum(now time.Time, span time.Duration) (total int) {
 	v := *w
 	v.move(now.UnixNano() / int64(span))
@@ -111,8 +121,11 @@ type tracker struct {
 	known  bool            // there was a day before
 	bodies [bodies]repeated
 
-	delivered, bounced, spam *window // nil: none
+	results
 }
+
+// results are what next hops said of recipients.
+type results struct{ delivered, bounced, spam *window } // nil: none
 
 // turn begins a new hour or day where the clock has.
 func (t *tracker) turn(now time.Time) {
@@ -214,7 +227,7 @@ func (t *tracker) refuse(seed maphash.Seed, m Message) {
 }
 
 // got notes a result.
-func (t *tracker) got(r mail.Result, now time.Time) {
+func (t *results) got(r mail.Result, now time.Time) {
 	note := func(w **window) {
 		if *w == nil {
 			*w = &window{}
@@ -246,8 +259,28 @@ func hash(seed maphash.Seed, a mail.Address) uint64 {
 	return maphash.String(seed, strings.ToLower(a.String()))
 }
 
-// counts sums up, after turn.
-func (t *tracker) counts(now time.Time) Counts {
+// take takes out what o has and is a part of it.
+func (t *results) take(o results, now time.Time) {
+	for w, part := range map[*window]*window{t.delivered: o.delivered, t.bounced: o.bounced, t.spam: o.spam} {
+		if w != nil && part != nil {
+			w.take(part, now, inDay)
+		}
+	}
+}
+
+// sums are those of the last 24 hours.
+func (t *results) sums(now time.Time) (delivered, bounced, spam int) {
+	sum := func(w *window) int {
+		if w == nil {
+			return 0
+		}
+		return w.sum(now, inDay)
+	}
+	return sum(t.delivered), sum(t.bounced), sum(t.spam)
+}
+
+// counts sums up, after turn; all are the results of all registrations.
+func (t *tracker) counts(now time.Time, all *results) Counts {
 	left := 1 - float64(now.Unix()%3600)/3600 // of the hour before
 	c := Counts{
 		Declared:   t.client.PerHour,
@@ -261,11 +294,9 @@ func (t *tracker) counts(now time.Time) Counts {
 	for _, b := range t.bodies {
 		c.SameBody = max(c.SameBody, b.count())
 	}
-	for n, w := range map[*int]*window{&c.Delivered: t.delivered, &c.Bounced: t.bounced, &c.Spam: t.spam} {
-		if w != nil {
-			*n = w.sum(now, inDay)
-		}
-	}
+	c.Delivered, c.Bounced, c.Spam = t.sums(now)
+	d, b, s := all.sums(now)
+	c.OthersDelivered, c.OthersBounced, c.OthersSpam = max(0, d-c.Delivered), max(0, b-c.Bounced), max(0, s-c.Spam)
 	return c
 }
 
@@ -273,6 +304,6 @@ func (t *tracker) counts(now time.Time) Counts {
 func (t *tracker) forget() {
 	t.accepted, t.refused, t.refusedB = window{}, sketch{}, sketch{}
 	t.base, t.today, t.bodies = 0, sketch{}, [bodies]repeated{}
-	t.delivered, t.bounced, t.spam = nil, nil, nil
+	t.results = results{}
 	t.machines = nil
 }

@@ -82,6 +82,12 @@ type Counts struct {
 	Delivered  int `json:"delivered"`  // recipients, by next hops, in the last 24 hours
 	Bounced    int `json:"bounced"`    // refused for good, those as spam among them
 	Spam       int `json:"spam"`       // refused as spam
+
+	// The same of all other registrations: where they fare as badly, it is not
+	// this one.
+	OthersDelivered int `json:"othersDelivered"`
+	OthersBounced   int `json:"othersBounced"`
+	OthersSpam      int `json:"othersSpam"`
 }
 
 // An Evidence is one thing that is too much.
@@ -104,12 +110,16 @@ func (t Thresholds) evidence(c Counts) (list []Evidence) {
 		"%s different recipients in a day; at most %s is usual", number(c.Recipients), number(c.Usual))
 	over("same-body", c.SameBody, t.SameBody,
 		"the same text went to %s different recipients in a day", number(c.SameBody))
-	all := float64(c.Delivered + c.Bounced)
-	if part := float64(c.Bounced) / max(1, all); part > t.BouncePart {
+	all, others := float64(c.Delivered+c.Bounced), float64(c.OthersDelivered+c.OthersBounced)
+	// A next hop that refuses everybody's mail, by mistake, brakes nobody.
+	everybody := func(refused, least int, part float64) bool {
+		return refused > least && float64(refused)/max(1, others) > part
+	}
+	if part := float64(c.Bounced) / max(1, all); part > t.BouncePart && !everybody(c.OthersBounced, t.BounceLeast, t.BouncePart) {
 		over("bounces", c.Bounced, t.BounceLeast,
 			"next hops refused %s of %s recipients in a day for good", number(c.Bounced), number(int(all)))
 	}
-	if part := float64(c.Spam) / max(1, all); part > t.SpamPart {
+	if part := float64(c.Spam) / max(1, all); part > t.SpamPart && !everybody(c.OthersSpam, t.SpamLeast, t.SpamPart) {
 		over("spam", c.Spam, t.SpamLeast,
 			"next hops refused %s of %s recipients in a day as spam", number(c.Spam), number(int(all)))
 	}

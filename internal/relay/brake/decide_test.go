@@ -103,6 +103,10 @@ func TestEvidence(t *testing.T) {
 		{"few bounces", Counts{Bounced: 100}, "", 0, ""},
 		{"spam", Counts{Delivered: 100, Bounced: 30, Spam: 30}, "spam", 1.5, "next hops refused 30 of 130 recipients in a day as spam"},
 		{"a filter that errs now and then", Counts{Delivered: 1000, Bounced: 30, Spam: 30}, "", 0, ""},
+		{"bounces, as with everybody", Counts{Delivered: 10, Bounced: 300, OthersDelivered: 50, OthersBounced: 900}, "", 0, ""},
+		{"bounces, and few elsewhere", Counts{Delivered: 10, Bounced: 300, OthersDelivered: 5000, OthersBounced: 900}, "bounces", 3, "next hops refused 300 of 310 recipients in a day for good"},
+		{"bounces, and nobody else sends", Counts{Bounced: 300, OthersBounced: 100}, "bounces", 3, "next hops refused 300 of 300 recipients in a day for good"},
+		{"spam, as with everybody", Counts{Delivered: 100, Bounced: 30, Spam: 30, OthersDelivered: 100, OthersBounced: 30, OthersSpam: 30}, "", 0, ""},
 		{"the worst comes first", Counts{Tried: 600, SameBody: 3000}, "same-body", 3, "the same text went to 3,000 different recipients in a day"},
 	}
 	for _, tt := range tests {

@@ -224,7 +224,7 @@ func TestRun(t *testing.T) {
 		}
 		who.failing(errors.New("the spool"))
 		send(Held)
-		if events("brake.tell_failed") != 1 || b.Holds(printer.Registration, time.Now()) == "" {
+		if events("brake.tell_failed") < 1 || b.Holds(printer.Registration, time.Now()) == "" {
 			t.Error("a failure to tell is not told, or keeps the mail from being held")
 		}
 		who.failing(nil)

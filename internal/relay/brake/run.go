@@ -87,13 +87,13 @@ func (b *Brake) act(ctx context.Context, failing *bool) {
 	now := b.now()
 	for _, path := range slices.Sorted(maps.Keys(b.changes)) {
 		if t := b.trackers[path]; t != nil {
-			changes = append(changes, change{t.notice(path, now), b.changes[path]})
+			changes = append(changes, change{t.notice(path, now, &b.all), b.changes[path]})
 		}
 	}
 	var owed []Notice
 	for _, path := range slices.Sorted(maps.Keys(b.owed)) {
 		if t := b.trackers[path]; t != nil && t.state.Step >= Held {
-			owed = append(owed, t.notice(path, now))
+			owed = append(owed, t.notice(path, now, &b.all))
 		} else {
 			delete(b.owed, path)
 		}
@@ -123,8 +123,8 @@ func (b *Brake) act(ctx context.Context, failing *bool) {
 	}
 }
 
-func (t *tracker) notice(path string, now time.Time) Notice {
-	r := t.registration(path, now)
+func (t *tracker) notice(path string, now time.Time, all *results) Notice {
+	r := t.registration(path, now, all)
 	return Notice{Registration: path, Contact: t.client.Contact, Machines: r.Machines, State: r.State, Counts: r.Counts}
 }
 
@@ -203,6 +203,7 @@ func (b *Brake) Release(registration string, lasts time.Duration, reason string)
 	if lasts > 0 {
 		t.state.FreeUntil = now.Add(lasts)
 	}
+	b.all.take(t.results, now) // else they would count as others'
 	t.forget()
 	delete(b.changes, registration)
 	delete(b.owed, registration)
