@@ -133,10 +133,12 @@ func (g *gate) admit(ctx context.Context, nc net.Conn, who caller) {
 		g.refuse(nc, who, v, s.sayCrowded(v, full))
 		return
 	}
-	if r, no := s.strangerOver(v); no && !who.check {
-		leave()
-		g.refuse(nc, who, v, r)
-		return
+	if !who.check {
+		if r, no := s.strangerOver(v); no {
+			leave()
+			g.refuse(nc, who, v, r)
+			return
+		}
 	}
 	g.all.Add(1)
 	s.metrics.sessions.Inc()

@@ -234,8 +234,10 @@ func TestChecksThatSayNothing(t *testing.T) {
 // A balancer's own check gets a greeting and can do nothing else, even where the
 // register has the balancer's address; and no crowd of strangers shuts it out.
 func TestHealthChecksMayNotSend(t *testing.T) {
-	f := start(t, Limits{Sessions: 4, Refusal: time.Second}, behind)
-	f.dial(t, "127.0.0.6", relayPort).want("220") // the strangers' quarter is full
+	budget := plenty()
+	budget.most.Sessions = 1
+	f := start(t, Limits{Sessions: 4, Refusal: time.Second}, behind, func(o *Options) { o.Limiter = budget })
+	f.dial(t, "127.0.0.6", relayPort).want("220") // the strangers' quarter is full, and their budget used up
 	f.dial(t, "127.0.0.7", relayPort).want("421")
 	for _, header := range []string{"PROXY UNKNOWN\r\n", "PROXY TCP4 127.0.0.1 127.0.0.1 1 25\r\n", header2(0x20, 0), header2(0x21, 0x31, make([]byte, 216)...)} {
 		c := f.dial(t, balancer, relayPort)
