@@ -95,7 +95,7 @@ func (l Letterhead) text(n Notice) string {
 	if l.Portal != "" && len(n.Machines) > 0 {
 		para("The registration: %s/register?ip=%s", l.Portal, n.Machines[0].Addr)
 	}
-	para("To the postmaster: look at what is queued, and when it is clear, delete it or let it go, on the relay:")
+	para("To the postmaster: look at what is queued and, when it may go, release it, on the relay:")
 	for _, command := range []string{
 		"gatepost queue list --registration " + shell(n.Registration),
 		"gatepost brake release " + shell(n.Registration) + " --reason '...'",
