@@ -46,7 +46,7 @@ func TestDefaultsComeFromTheSchema(t *testing.T) {
 		Deliver: Deliver{TLS: TLSOpportunistic, Timeouts: Timeouts{
 			Connect: 30 * time.Second, Command: 5 * time.Minute, Data: 3 * time.Minute, Dot: 10 * time.Minute}},
 		Limits: Limits{MessageBytes: 35 << 20, Recipients: 100, Sessions: 1000, SessionsPerAddress: 20,
-			SessionsPerRegistration: 100, MemoryBytes: 256 << 20, MinutePart: 0.5, MachinePart: 0.8, RecipientsPerMessage: 5, BytesPerMessage: 4 << 20,
+			SessionsPerRegistration: 100, MemoryBytes: 384 << 20, MinutePart: 0.5, MachinePart: 0.8, RecipientsPerMessage: 5, BytesPerMessage: 4 << 20,
 			BulkMail:     BulkRefuse,
 			Unregistered: Unregistered{SessionsPerHour: 60, RecipientsPerHour: 120},
 			IdleCommand:  5 * time.Minute, IdleData: 3 * time.Minute, DataRate: 100},

@@ -38,14 +38,16 @@ type Over struct {
 	RoomIn time.Duration // how long that is
 }
 
-// What a transaction may hold in memory, in octets: a body that is under way,
-// which is its gathering buffer, what the store keeps of it before it goes to
-// the disk, and the line that is being looked at; and a recipient, which is two
-// addresses and its parameters.
-const (
-	bodyMemory      = writeSize + 64<<10 + inSize + 16<<10
-	recipientMemory = 1 << 10
-)
+// recipientMemory is what a recipient may hold, in octets: two addresses and its
+// parameters.
+const recipientMemory = 1 << 10
+
+// bodyMemory is what a body that is under way may hold, in octets: its gathering
+// buffer, what the store keeps of it before it goes to the disk, what was read
+// ahead, of the connection and of a chunk, and a line of the header section.
+func (l Limits) bodyMemory() int64 {
+	return writeSize + 64<<10 + 2*inSize + int64(l.MaxHeader)
+}
 
 // memory is what all transactions together hold, and the most that they may.
 type memory struct {

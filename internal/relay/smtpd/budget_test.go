@@ -175,7 +175,8 @@ func TestTheDeclaredSizeCounts(t *testing.T) {
 }
 
 func TestMemoryIsBounded(t *testing.T) {
-	f := start(t, Limits{Memory: bodyMemory + 3*recipientMemory, Refusal: time.Second}, func(o *Options) { o.Limiter = nil })
+	most := Limits{}.withDefaults().bodyMemory() + 3*recipientMemory
+	f := start(t, Limits{Memory: most, Refusal: time.Second}, func(o *Options) { o.Limiter = nil })
 	a, b := f.dial(t, strictClient, relayPort), f.dial(t, strictClient, relayPort)
 	a.begin()
 	b.want("220")

@@ -31,7 +31,7 @@ type metrics struct {
 }
 
 // newMetrics registers with reg, if there is one.
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, held *memory) (*metrics, error) {
 	m := &metrics{
 		sessions: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "gatepost_smtpd_sessions", Help: "SMTP sessions now open."}),
@@ -67,7 +67,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	var errs []error
+	errs := []error{reg.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gatepost_smtpd_claimed_memory_bytes", Help: "Octets that recipients and bodies under way may hold at most; see limits.memoryBytes."},
+		func() float64 { return float64(held.held.Load()) }))}
 	for _, c := range []prometheus.Collector{m.sessions, m.connections, m.refusals, m.accepted, m.acceptedBytes, m.acceptedRecipients, m.acceptedTLS, m.leniencies, m.aborted, m.proofs, m.handshakeFailures, m.commitSeconds} {
 		errs = append(errs, reg.Register(c))
 	}

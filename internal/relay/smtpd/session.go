@@ -233,7 +233,7 @@ func (c *conn) begin() *reply {
 	if r := c.srv.standingReply(c.standing()); r != nil {
 		return r
 	}
-	if r := c.claim(bodyMemory); r != nil {
+	if r := c.claim(c.srv.limits.bodyMemory()); r != nil {
 		return r
 	}
 	if r := c.charge(); r != nil {

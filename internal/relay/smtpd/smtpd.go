@@ -161,7 +161,7 @@ type Limits struct {
 	Sessions                int   // 2000: at once; those that may not send have a quarter of it between them
 	SessionsPerAddress      int   // 250: at once, from one address
 	SessionsPerRegistration int   // 500: at once, from all machines of one registration
-	Memory                  int64 // 256 MiB: octets that recipients and bodies under way may hold, all sessions together
+	Memory                  int64 // 384 MiB: octets that recipients and bodies under way may hold, all sessions together
 	Refusals                int   // 256: greetings being refused at once; more are closed without a word
 	Errors                  int   // 20: refused or unknown commands since the last accepted message; one more closes the connection
 	Idle                    int   // 100: commands since the last accepted message that got nothing done
@@ -188,7 +188,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Sessions, 2000)
 	set(&l.SessionsPerAddress, 250)
 	set(&l.SessionsPerRegistration, 500)
-	set(&l.Memory, 256<<20)
+	set(&l.Memory, 384<<20)
 	set(&l.Refusals, 256)
 	set(&l.Errors, 20)
 	set(&l.Idle, 100)
@@ -280,7 +280,7 @@ func New(o Options) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	m, err := newMetrics(o.Registerer)
+	m, err := newMetrics(o.Registerer, &s.memory)
 	if err != nil {
 		return nil, fmt.Errorf("smtpd: registering metrics: %w", err)
 	}
