@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"example.edu/gatepost/internal/status"
 )
 
 // TestBrake is the whole story of a machine that sends one text to many: slowed
@@ -93,5 +95,24 @@ func TestBrake(t *testing.T) {
 	}
 	if got := w.hop.holding("Subject: relay.lab.example: mail of " + file + " is held"); len(got) != 1 {
 		t.Errorf("%d notices that its mail is held", len(got))
+	}
+}
+
+// TestBrakeHearsNextHops: what is refused as spam on the way out slows down who
+// sent it.
+func TestBrakeHearsNextHops(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.extra = `brake: spam: {least: 3, part: 0.5}`
+	w.hop.answerTo("DOT", "554 5.7.1 this looks like spam")
+	w.start()
+	for i := range 4 {
+		w.accepted("127.0.0.1", fmt.Sprint("offer ", i))
+	}
+	w.waitReport("it is slowed down", func(r status.Report) bool {
+		return len(r.Brake) == 1 && r.Brake[0].Step == status.BrakeSlow && r.Brake[0].Why[0] == "next hops refused 4 of 4 recipients in a day as spam"
+	})
+	if a := w.about("127.0.0.1"); a.Brake == nil || a.Brake.Counts.Spam != 4 {
+		t.Errorf("of the address it says %+v", a.Brake)
 	}
 }
