@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/relay/blocks"
 	"example.edu/gatepost/internal/relay/queue"
 	"example.edu/gatepost/internal/relay/spool"
 )
@@ -24,12 +25,15 @@ import (
 func newQueue(o Options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "queue",
-		Short:   "Look into the relay's queue",
+		Short:   "Look into the relay's queue, and do something about what is in it",
 		GroupID: groupRelay,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	socket := addSocket(cmd)
 	cmd.AddCommand(newQueueList(o, socket), newQueueShow(o, socket))
+	for _, v := range queueVerbs() {
+		cmd.AddCommand(newQueueOrder(o, socket, v))
+	}
 	return cmd
 }
 
@@ -41,32 +45,21 @@ func newQueueList(o Options, socket *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List the messages that wait, oldest first",
-		Example: "  gatepost queue list\n  gatepost queue list --status held\n  gatepost queue list --registration registrations/lsa-physics/mfp.cue --format json",
+		Example: "  gatepost queue list\n  gatepost queue list --status held --to @example.org\n  gatepost queue list --registration registrations/lsa-physics/mfp.cue --format json",
 		Args:    noArguments("one message: gatepost queue show ID"),
 	}
-	var filter queue.Filter
-	cmd.Flags().StringVar(&filter.Registration, "registration", "", "only what this `FILE` of the register allowed")
-	cmd.Flags().StringVar(&filter.Destination, "destination", "", "only what goes to this next `HOST`")
-	cmd.Flags().StringVar(&filter.Client, "client", "", "only from the machine with this `IP`")
-	cmd.Flags().StringVar(&filter.Sender, "from", "", "only from this `ADDRESS`")
-	cmd.Flags().StringVar(&filter.Recipient, "to", "", "only to this `ADDRESS`")
-	cmd.Flags().IntVar(&filter.Limit, "limit", 0, "at most `N` messages")
-	status := addChoice(cmd, "status", "any", "waiting", "ready", "running", "held")
+	choice := addQueueChoice(cmd)
+	limit := cmd.Flags().Int("limit", 0, "at most `N` messages")
 	format := addFormat(cmd, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if filter.Limit < 0 {
+		if *limit < 0 {
 			return fail("--limit must not be negative", "without --limit all are listed")
 		}
-		if status.value != "any" {
-			filter.Status = status.value
+		filter, err := choice.filter(o.Args)
+		if err != nil {
+			return err
 		}
-		if filter.Client != "" {
-			addr, err := parseAddress(o.Args, filter.Client, nil)
-			if err != nil {
-				return err
-			}
-			filter.Client = addr.String()
-		}
+		filter.Limit = *limit
 		r, err := dialRelay(*socket)
 		if err != nil {
 			return err
@@ -91,9 +84,13 @@ func newQueueList(o Options, socket *string) *cobra.Command {
 // flags are.
 func queuePath(f queue.Filter) string {
 	query := url.Values{}
+	client := ""
+	if f.Client.IsValid() {
+		client = blocks.Text(f.Client)
+	}
 	for name, value := range map[string]string{
 		"registration": f.Registration, "status": f.Status, "destination": f.Destination,
-		"client": f.Client, "from": f.Sender, "to": f.Recipient,
+		"client": client, "from": f.Sender, "to": f.Recipient,
 	} {
 		if value != "" {
 			query.Set(name, value)
@@ -262,7 +259,13 @@ func showRow(w io.Writer, r *queue.Row, now time.Time) error {
 	}
 	env := r.Envelope
 	fmt.Fprintf(&b, "message %s, %s\n", printable(string(r.ID)), printable(r.Status))
-	row("held", r.Reason)
+	switch {
+	case r.Hold != "":
+		row("held", "by an operator: "+r.Hold)
+		row("and also", r.Blocked)
+	default:
+		row("held", r.Reason)
+	}
 	row("from", sender(r))
 	if env.Client.IsValid() {
 		row("client", strings.TrimSpace(env.Client.String()+" "+env.HELO))

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"example.edu/gatepost/internal/relay/blocks"
 	"example.edu/gatepost/internal/relay/queue"
 	"example.edu/gatepost/internal/relay/spool"
 )
@@ -24,6 +25,8 @@ const maxOrder = 64 << 10
 //	POST /v1/proofs            {"ip", "request", "for"}: a token, see proof.Invitation
 //	GET  /v1/queue?held=…      one JSON value a line, see queue.Row
 //	GET  /v1/queue/ID          one of them
+//	POST /v1/queue/choice      queue.Filter: what it selects, see queue.Choice
+//	POST /v1/queue/orders      queue.Order: one JSON value a line, queue.Did, and at the end queue.End
 //	GET  /v1/brake             everybody who is braked, see status.Braked
 //	POST /v1/brake/release     {"registration", "reason", "for"}: see status.BrakeReleased
 //	GET  /v1/blocks            one JSON value a line, see status.Blocked
@@ -40,6 +43,8 @@ func (r *relay) orders() http.Handler {
 	mux.HandleFunc("POST /v1/proofs", r.issueProof)
 	mux.HandleFunc("GET /v1/queue", r.listQueue)
 	mux.HandleFunc("GET /v1/queue/{id}", r.showQueue)
+	mux.HandleFunc("POST /v1/queue/choice", r.chooseQueue)
+	mux.HandleFunc("POST /v1/queue/orders", r.orderQueue)
 	mux.HandleFunc("GET /v1/brake", r.listBraked)
 	mux.HandleFunc("POST /v1/brake/release", r.releaseBrake)
 	mux.HandleFunc("GET /v1/blocks", r.listBlocks)
@@ -53,8 +58,16 @@ func (r *relay) orders() http.Handler {
 func (r *relay) listQueue(w http.ResponseWriter, req *http.Request) {
 	query := req.URL.Query()
 	f := queue.Filter{
-		Registration: query.Get("registration"), Destination: query.Get("destination"), Client: query.Get("client"),
+		Registration: query.Get("registration"), Destination: query.Get("destination"),
 		Sender: query.Get("from"), Recipient: query.Get("to"), Status: query.Get("status"),
+	}
+	if text := query.Get("client"); text != "" {
+		p, err := blocks.ParsePrefix(text)
+		if err != nil {
+			refuse(w, http.StatusBadRequest, err.Error(), "")
+			return
+		}
+		f.Client = p
 	}
 	if query.Get("held") == "true" {
 		f.Status = "held"

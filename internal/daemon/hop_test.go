@@ -77,6 +77,15 @@ func (h *hop) say(f func(command string) string) {
 	h.reply = f
 }
 
+// cut closes the connections that there are.
+func (h *hop) cut() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.conns {
+		c.Close()
+	}
+}
+
 // answerTo makes the hop give one reply to one verb.
 func (h *hop) answerTo(verb, reply string) {
 	h.say(func(command string) string {

@@ -166,7 +166,9 @@ func short(commit string) string { return visible(commit[:min(12, len(commit))])
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
-// span is a length of time in its two largest units: "3d4h", "12s".
+// Span is a length of time for people, in its two largest units: "3d4h", "12s".
+func Span(d time.Duration) string { return span(d) }
+
 func span(d time.Duration) string {
 	d = max(0, d.Round(time.Second))
 	units := []struct {

@@ -97,7 +97,7 @@ func TestAnOperatorsHoldOutlastsABlock(t *testing.T) {
 			return ""
 		}
 		once.Do(func() { // between the attempt's question and its answer
-			if err := b.Hold(e.ID, "evidence"); err != nil {
+			if err := b.order(Hold, e.ID, "evidence"); err != nil {
 				t.Error(err)
 			}
 		})

@@ -25,6 +25,8 @@ type memory struct {
 	bodies  map[spool.ID][]byte
 	n       int
 	full    bool // Notify fails
+	syncs   int
+	failing error // of Sync
 	gets    atomic.Int64
 }
 
@@ -47,11 +49,16 @@ func (m *memory) put(env mail.Envelope, body []byte) *spool.Entry {
 	return clone(&e)
 }
 
-func (m *memory) Entries(fn func(*spool.Entry) error) error {
+func (m *memory) Entries(fn func(*spool.Entry) error) error { return m.EntriesAfter("", fn) }
+
+func (m *memory) EntriesAfter(after spool.ID, fn func(*spool.Entry) error) error {
 	m.mu.Lock()
 	ids := slices.Sorted(maps.Keys(m.entries))
 	m.mu.Unlock()
 	for _, id := range ids {
+		if id <= after {
+			continue
+		}
 		if e, err := m.get(id); err == nil {
 			if err := fn(e); err != nil {
 				return err
@@ -94,6 +101,13 @@ func (m *memory) Update(e *spool.Entry) error {
 	}
 	m.entries[e.ID] = *clone(e)
 	return nil
+}
+
+func (m *memory) Sync() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.syncs++
+	return m.failing
 }
 
 func (m *memory) Remove(id spool.ID) error {
@@ -326,6 +340,12 @@ func run(t *testing.T, o Options, mem *memory, c *courier) *bench {
 		}
 	})
 	return b
+}
+
+// order does one thing to one message, as an operator.
+func (b *bench) order(verb Verb, id spool.ID, reason string) error {
+	_, err := b.act(b.t.Context(), verb, id, word{reason: reason})
+	return err
 }
 
 func (b *bench) send(registration string, to ...string) *spool.Entry {

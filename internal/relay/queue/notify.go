@@ -160,13 +160,23 @@ func (q *Queue) giveUp(ctx context.Context, it *item, e draft, now time.Time, ve
 	if len(claimed) == 0 {
 		return nil
 	}
+	return q.fail(ctx, it, e, claimed, rcpts, now, verdict)
+}
+
+// fail fails the recipients of jobs that were claimed. The caller holds
+// it.record.
+func (q *Queue) fail(ctx context.Context, it *item, e draft, claimed []*job, rcpts []int, now time.Time, verdict func(last mail.Result) mail.Result) error {
 	for _, i := range rcpts {
 		st := &e.State[i]
 		st.Last, st.Done = verdict(st.Last), true
-		q.metrics.expired.Inc()
-		q.logOutcome(e, i)
 	}
 	err := q.tellFailure(ctx, e, rcpts, now)
+	if err == nil {
+		for _, i := range rcpts {
+			q.metrics.expired.Inc()
+			q.logOutcome(e, i)
+		}
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
@@ -197,6 +207,25 @@ func (q *Queue) giveUp(ctx context.Context, it *item, e draft, now time.Time, ve
 func (q *Queue) claim(it *item) (jobs []*job, rcpts []int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.claimLocked(it)
+}
+
+// claimAll is claim for somebody who wants all of an item or nothing.
+func (q *Queue) claimAll(it *item) (jobs []*job, rcpts []int, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case it.gone:
+		return nil, nil, spool.ErrNotFound
+	case it.runs():
+		return nil, nil, ErrBusy
+	}
+	jobs, rcpts = q.claimLocked(it)
+	return jobs, rcpts, nil
+}
+
+// claimLocked is claim for callers that hold mu.
+func (q *Queue) claimLocked(it *item) (jobs []*job, rcpts []int) {
 	for _, j := range it.jobs {
 		if j.state == running {
 			continue

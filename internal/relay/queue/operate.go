@@ -2,50 +2,20 @@ package queue
 
 import (
 	"cmp"
-	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
-	"example.edu/gatepost/internal/mail"
 	"example.edu/gatepost/internal/relay/spool"
-)
-
-// Errors of operators' commands, besides those of the spool.
-var (
-	ErrBusy = errors.New("queue: an attempt is under way; try again when it has ended")
-	ErrHeld = errors.New("queue: it is held; release it first")
 )
 
 // A Row is one entry as operators see it.
 type Row struct {
 	*spool.Entry
-	Status       string   `json:"status"` // waiting, ready, running or held
-	Reason       string   `json:"reason,omitempty"`
+	Status       string   `json:"status"`                 // waiting, ready, running or held
+	Reason       string   `json:"reason,omitempty"`       // why it is held; an operator's reason goes before a block's
+	Blocked      string   `json:"blocked,omitempty"`      // what would hold it without an operator, such as a block
 	Destinations []string `json:"destinations,omitempty"` // that something is owed to
-}
-
-// A Filter selects rows. The zero value selects all.
-type Filter struct {
-	Registration string `json:"registration,omitempty"`
-	Status       string `json:"status,omitempty"`
-	Destination  string `json:"destination,omitempty"`
-	Sender       string `json:"sender,omitempty"`
-	Recipient    string `json:"recipient,omitempty"` // or "@domain"
-	Client       string `json:"client,omitempty"`    // an address
-	Limit        int    `json:"limit,omitempty"`     // 0: no limit
-}
-
-func (f Filter) match(r *Row) bool {
-	return (f.Registration == "" || f.Registration == r.Envelope.Registration) &&
-		(f.Status == "" || f.Status == r.Status) &&
-		(f.Destination == "" || slices.Contains(r.Destinations, f.Destination)) &&
-		(f.Sender == "" || f.Sender == r.Envelope.From.String()) &&
-		(f.Client == "" || f.Client == r.Envelope.Client.String()) &&
-		(f.Recipient == "" || slices.ContainsFunc(r.Envelope.To, func(to mail.Recipient) bool {
-			return to.Address.String() == f.Recipient || "@"+to.Address.Domain == f.Recipient
-		}))
 }
 
 var errEnough = errors.New("queue: enough rows")
@@ -54,9 +24,10 @@ var errEnough = errors.New("queue: enough rows")
 // spool as it goes, and keeps one row in memory.
 func (q *Queue) List(f Filter, fn func(*Row) error) error {
 	n := 0
+	match := f.matcher()
 	err := q.store.Entries(func(e *spool.Entry) error {
 		row := q.row(e)
-		if !f.match(row) {
+		if !match(row) {
 			return nil
 		}
 		if err := fn(row); err != nil {
@@ -86,10 +57,11 @@ func (q *Queue) Show(id spool.ID) (*Row, error) {
 // not be made is held, before Recheck has found out as well.
 func (q *Queue) row(e *spool.Entry) *Row {
 	r := q.scheduled(e)
-	if r.Status == stateNames[waiting] || r.Status == stateNames[ready] {
-		if why := q.o.Held(e); why != "" {
-			r.Status, r.Reason = stateNames[held], why
-		}
+	if r.Status == stateNames[running] {
+		return r
+	}
+	if r.Blocked = q.o.Held(e); r.Blocked != "" {
+		r.Status, r.Reason = stateNames[held], cmp.Or(e.Hold, r.Blocked)
 	}
 	return r
 }
@@ -157,137 +129,4 @@ func (q *Queue) Stats() Stats {
 	})
 	s.Destinations = s.Destinations[:min(len(s.Destinations), 20)]
 	return s
-}
-
-// Hold stops attempts for an entry until Release; it does not expire
-// meanwhile. An attempt under way goes on.
-func (q *Queue) Hold(id spool.ID, reason string) error {
-	return q.change(id, func(it *item, e draft, now time.Time) error {
-		e.Hold = cmp.Or(reason, "held by an operator")
-		if err := q.store.Update(e.Entry); err != nil {
-			return err
-		}
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		if it.gone {
-			return spool.ErrNotFound
-		}
-		q.sched.setHold(it, e.Hold, true, now)
-		q.sched.setCheck(it, time.Time{})
-		q.replace(it, e)
-		q.log.Info("an operator stops attempts", "event", "queue.held", "id", id, "reason", e.Hold)
-		return nil
-	})
-}
-
-// Release ends a Hold. A hold of another reason, such as a block, comes back
-// with the next attempt as long as the reason stands.
-func (q *Queue) Release(id spool.ID) error {
-	return q.change(id, func(it *item, e draft, now time.Time) error {
-		e.Hold = ""
-		if err := q.store.Update(e.Entry); err != nil {
-			return err
-		}
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		if it.gone {
-			return spool.ErrNotFound
-		}
-		q.sched.setHold(it, "", false, now)
-		q.sched.setCheck(it, q.nextCheck(it, e.Entry, now))
-		q.replace(it, e)
-		q.log.Info("an operator lets attempts go on", "event", "queue.released", "id", id)
-		q.changed()
-		return nil
-	})
-}
-
-// Retry makes an entry due at once, and lifts the back-off of its destinations.
-func (q *Queue) Retry(id spool.ID) error {
-	return q.change(id, func(it *item, _ draft, now time.Time) error {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		if it.hold != "" {
-			return ErrHeld
-		}
-		for _, j := range it.jobs {
-			if j.state == running {
-				continue
-			}
-			q.sched.displace(j)
-			j.next, j.dest.blockedUntil = now, time.Time{}
-			q.sched.place(j, now)
-		}
-		q.changed()
-		return nil
-	})
-}
-
-// Bounce gives an entry up now: its sender gets a failure DSN.
-func (q *Queue) Bounce(ctx context.Context, id spool.ID, reason string) error {
-	return q.change(id, func(it *item, e draft, now time.Time) error {
-		if q.busy(it) {
-			return ErrBusy
-		}
-		return q.giveUp(ctx, it, e, now, func(mail.Result) mail.Result {
-			return mail.Result{
-				Outcome: mail.Failed,
-				Status:  mail.Status{Code: mail.CodeFailed, Enhanced: mail.Enhanced{5, 0, 0}, Text: cmp.Or(reason, "returned by the postmaster")},
-				At:      now,
-			}
-		})
-	})
-}
-
-// Delete removes an entry; nobody is told.
-func (q *Queue) Delete(id spool.ID) error {
-	return q.change(id, func(it *item, e draft, now time.Time) error {
-		if q.busy(it) {
-			return ErrBusy
-		}
-		claimed, _ := q.claim(it)
-		err := q.store.Remove(id)
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		if err != nil && !errors.Is(err, spool.ErrNotFound) {
-			for _, j := range claimed {
-				q.sched.place(j, now)
-			}
-			return err
-		}
-		q.sched.drop(it, now)
-		q.log.Warn("an operator deleted a message", "event", "queue.deleted", "id", id,
-			"from", e.Envelope.From.String(), "recipients", len(e.open()))
-		return nil
-	})
-}
-
-// change runs fn for an entry with the right to change its state.
-func (q *Queue) change(id spool.ID, fn func(*item, draft, time.Time) error) error {
-	q.mu.Lock()
-	it := q.sched.items[id]
-	q.mu.Unlock()
-	if it == nil {
-		return fmt.Errorf("%w: %s", spool.ErrNotFound, id)
-	}
-	it.record.Lock()
-	defer it.record.Unlock()
-	e, err := q.entry(it)
-	if err != nil {
-		return err
-	}
-	return fn(it, draftOf(e), time.Now())
-}
-
-// replace keeps a changed entry in memory if it was there. The caller holds mu.
-func (q *Queue) replace(it *item, e draft) {
-	if it.entry != nil {
-		it.entry = e.Entry
-	}
-}
-
-func (q *Queue) busy(it *item) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return slices.ContainsFunc(it.jobs, func(j *job) bool { return j.state == running })
 }

@@ -19,10 +19,10 @@ func TestOperatorsHoldSurvivesARestartAndTheExpiry(t *testing.T) {
 		b := run(t, Options{}, mem, c)
 		e := b.send("r", "late@one.example")
 		synctest.Wait()
-		if err := b.Hold(e.ID, "looks odd"); err != nil {
+		if err := b.order(Hold, e.ID, "looks odd"); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.Retry(e.ID); !errors.Is(err, ErrHeld) {
+		if err := b.order(Retry, e.ID, ""); !errors.Is(err, ErrHeld) {
 			t.Errorf("Retry of a held entry: %v", err)
 		}
 		b.Recheck()
@@ -35,7 +35,7 @@ func TestOperatorsHoldSurvivesARestartAndTheExpiry(t *testing.T) {
 			t.Fatalf("%+v, %v", row, err)
 		}
 		c.set(func() { c.outcomes = delivered })
-		if err := b.Release(e.ID); err != nil {
+		if err := b.order(Release, e.ID, ""); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
@@ -53,19 +53,19 @@ func TestOperatorsCommands(t *testing.T) {
 		stalled := b.send("r", "stall@two.example")
 		synctest.Wait()
 
-		if err := b.Retry(late.ID); err != nil {
+		if err := b.order(Retry, late.ID, ""); err != nil {
 			t.Error(err)
 		}
 		synctest.Wait()
 		if n := b.c.tried("late@one.example"); n != 2 {
 			t.Errorf("%d attempts after Retry", n)
 		}
-		for name, err := range map[string]error{"Bounce": b.Bounce(t.Context(), stalled.ID, ""), "Delete": b.Delete(stalled.ID)} {
+		for name, err := range map[string]error{"Bounce": b.order(Bounce, stalled.ID, ""), "Delete": b.order(Delete, stalled.ID, "")} {
 			if !errors.Is(err, ErrBusy) {
 				t.Errorf("%s during an attempt: %v", name, err)
 			}
 		}
-		if err := b.Bounce(t.Context(), late.ID, "wrong place"); err != nil {
+		if err := b.order(Bounce, late.ID, "wrong place"); err != nil {
 			t.Error(err)
 		}
 		synctest.Wait()
@@ -75,16 +75,16 @@ func TestOperatorsCommands(t *testing.T) {
 		}
 		gone := b.send("r", "late@one.example")
 		synctest.Wait()
-		if err := b.Delete(gone.ID); err != nil {
+		if err := b.order(Delete, gone.ID, ""); err != nil {
 			t.Error(err)
 		}
 		synctest.Wait()
 		if len(b.c.dsns()) != 1 || b.mem.len() != 1 {
 			t.Errorf("Delete told somebody: %d DSNs, %d entries", len(b.c.dsns()), b.mem.len())
 		}
-		for name, fn := range map[string]func(spool.ID) error{"Hold": func(id spool.ID) error { return b.Hold(id, "") }, "Release": b.Release, "Retry": b.Retry, "Delete": b.Delete} {
-			if err := fn("nobody"); !errors.Is(err, spool.ErrNotFound) {
-				t.Errorf("%s of an unknown entry: %v", name, err)
+		for _, verb := range Verbs() {
+			if err := b.order(verb, "nobody", ""); !errors.Is(err, spool.ErrNotFound) {
+				t.Errorf("%s of an unknown entry: %v", verb, err)
 			}
 		}
 	})

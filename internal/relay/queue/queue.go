@@ -68,10 +68,19 @@ type Recorder interface {
 	Notify(ctx context.Context, dsn mail.Envelope, body []byte, about *spool.Entry) (*spool.Entry, error)
 }
 
+// A Mass is the part of the spool for what is done to many entries.
+type Mass interface {
+	// EntriesAfter is Entries without those up to an ID.
+	EntriesAfter(spool.ID, func(*spool.Entry) error) error
+	// Sync returns when all that was changed before it is on stable storage.
+	Sync() error
+}
+
 // A Store is a spool.
 type Store interface {
 	Reader
 	Recorder
+	Mass
 }
 
 var _ Store = (*spool.Spool)(nil)

@@ -226,13 +226,18 @@ type pair struct{ key, value []byte }
 // scan calls fn with each key of a prefix and its value, in order, as they
 // were when it began. Both are only valid during the call.
 func (s *Spool) scan(prefix byte, fn func(key, value []byte) error) error {
+	return s.scanFrom([]byte{prefix}, fn)
+}
+
+// scanFrom is scan without what lies before a key of the prefix.
+func (s *Spool) scanFrom(first []byte, fn func(key, value []byte) error) error {
 	s.mu.RLock()
 	if s.closed {
 		s.mu.RUnlock()
 		return ErrClosed
 	}
 	it, err := await(s, func() (*pebble.Iterator, error) {
-		return s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{prefix}, UpperBound: []byte{prefix + 1}})
+		return s.db.NewIter(&pebble.IterOptions{LowerBound: first, UpperBound: []byte{first[0] + 1}})
 	})
 	if err == nil {
 		s.scans.Add(1)

@@ -150,7 +150,16 @@ func (s *Spool) Get(id ID) (*Entry, error) {
 // Entries calls fn with every entry, in the order of their IDs, as the spool
 // was when it began. A damaged record is put aside, reported, and passed over.
 // An error of fn ends it and is returned. Only one entry is in memory at a time.
-func (s *Spool) Entries(fn func(*Entry) error) error {
+func (s *Spool) Entries(fn func(*Entry) error) error { return s.EntriesAfter("", fn) }
+
+// EntriesAfter is Entries without those up to an ID, which need not be there
+// any more: so a long queue is gone through by pieces, and the engine need not
+// keep what it was at the beginning.
+func (s *Spool) EntriesAfter(after ID, fn func(*Entry) error) error {
+	first := []byte{prefixEntry}
+	if after != "" {
+		first = append(stateKey(after), 0) // the first key behind its last
+	}
 	var pending *Entry // its state, if any, is the next key
 	flush := func() error {
 		e := pending
@@ -160,7 +169,7 @@ func (s *Spool) Entries(fn func(*Entry) error) error {
 		}
 		return fn(e)
 	}
-	err := s.scan(prefixEntry, func(key, value []byte) error {
+	err := s.scanFrom(first, func(key, value []byte) error {
 		id, state := splitEntryKey(key)
 		if state {
 			if pending != nil && pending.ID == id {

@@ -54,8 +54,14 @@ func (s *Spool) boundLag() {
 		if !s.lagging.Load() {
 			continue
 		}
-		// A record without a meaning: what counts is the sync. That the spool is
-		// closed or has failed is known where it matters.
-		_ = s.apply(func(b *pebble.Batch) error { return b.LogData(nil, nil) }, pebble.Sync)
+		_ = s.Sync() // that the spool is closed or has failed is known where it matters
 	}
+}
+
+// Sync returns nil when all changes that were made before it are on stable
+// storage, those that do not wait for the disk included. What changes many
+// entries calls it once for all. It writes a record without a meaning: what
+// counts is the sync.
+func (s *Spool) Sync() error {
+	return s.apply(func(b *pebble.Batch) error { return b.LogData(nil, nil) }, pebble.Sync)
 }

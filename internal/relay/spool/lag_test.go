@@ -2,6 +2,7 @@ package spool
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,5 +48,63 @@ func TestChangesReachTheDiskSoon(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestSyncCoversWhatDidNotWait: a crash right after it takes nothing back.
+func TestSyncCoversWhatDidNotWait(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	s := open(t, mem)
+	held, gone := put(t, s, []byte("a\r\n")), put(t, s, []byte("b\r\n"))
+	held.Hold = "evidence"
+	if err := errors.Join(s.Update(held), s.Remove(gone.ID), s.Sync()); err != nil {
+		t.Fatal(err)
+	}
+	after := open(t, mem.CrashClone(vfs.CrashCloneCfg{}))
+	if e, err := after.Get(held.ID); err != nil || e.Hold != "evidence" {
+		t.Errorf("the hold: %+v, %v", e, err)
+	}
+	if _, err := after.Get(gone.ID); !errors.Is(err, ErrNotFound) {
+		t.Errorf("what was removed: %v", err)
+	}
+}
+
+// TestEntriesByPieces: each entry once and with its state, whatever goes
+// between two pieces.
+func TestEntriesByPieces(t *testing.T) {
+	s := open(t, vfs.NewMem())
+	var all []ID
+	for i := range 10 {
+		e := put(t, s, []byte("a\r\n"))
+		e.Attempts = i + 1
+		if err := s.Update(e); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, e.ID)
+	}
+	enough := errors.New("enough")
+	var got []ID
+	last := ID("")
+	for more := true; more; {
+		more = false
+		err := s.EntriesAfter(last, func(e *Entry) error {
+			if more {
+				return enough
+			}
+			if e.Attempts != len(got)+1 {
+				t.Errorf("%s has %d attempts", e.ID, e.Attempts)
+			}
+			got, last, more = append(got, e.ID), e.ID, true
+			return nil
+		})
+		if err != nil && err != enough {
+			t.Fatal(err)
+		}
+		if more && s.Remove(last) != nil {
+			t.Error("it cannot be removed")
+		}
+	}
+	if !slices.Equal(got, all) {
+		t.Errorf("%v, not %v", got, all)
 	}
 }

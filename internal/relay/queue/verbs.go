@@ -1,0 +1,239 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/relay/spool"
+)
+
+// A Verb is what an operator wants done with messages.
+type Verb string
+
+// The verbs. Each is about whole messages: all recipients that something is
+// owed to.
+const (
+	Hold    Verb = "hold"    // no attempts until Release, over restarts; it does not expire meanwhile
+	Release Verb = "release" // ends a Hold, and no block
+	Retry   Verb = "retry"   // due at once, its next hops too; what is held stays so
+	Bounce  Verb = "bounce"  // given up: whoever a failure is told to gets a DSN
+	Delete  Verb = "delete"  // removed; nobody is told
+)
+
+// Verbs are all of them.
+func Verbs() []Verb { return []Verb{Hold, Release, Retry, Bounce, Delete} }
+
+// Errors of one message, besides those of the spool. They are for operators.
+var (
+	ErrBusy      = errors.New("an attempt is under way, so nothing was done; hold it and try again: no further attempt begins then")
+	ErrHeld      = errors.New("it is held")
+	ErrUnchanged = errors.New("there is nothing to do")
+	ErrLoading   = errors.New("queue: the spool is still being read after the start") // of a whole Order
+)
+
+// A word is an operator's: why, and who says to be one.
+type word struct{ reason, operator string }
+
+// act does one thing to one entry: in memory, and in the store, which has not
+// brought it to the disk by then. note is what else there is to know of it.
+func (q *Queue) act(ctx context.Context, verb Verb, id spool.ID, by word) (note string, err error) {
+	q.mu.Lock()
+	it := q.sched.items[id]
+	q.mu.Unlock()
+	if it == nil {
+		return "", spool.ErrNotFound
+	}
+	it.record.Lock()
+	defer it.record.Unlock()
+	current, err := q.entry(it)
+	if err != nil {
+		return "", err
+	}
+	e, now := draftOf(current), time.Now()
+	switch verb {
+	case Hold:
+		return q.holdBy(it, e, by, now)
+	case Release:
+		return q.releaseBy(it, e, by, now)
+	case Retry:
+		return q.retry(it, e, now)
+	case Bounce:
+		return "", q.bounce(ctx, it, e, by, now)
+	case Delete:
+		return "", q.remove(it, e, by, now)
+	}
+	return "", fmt.Errorf("queue: %q is no verb", verb)
+}
+
+// holdBy stops attempts. One that is under way goes on.
+func (q *Queue) holdBy(it *item, e draft, by word, now time.Time) (note string, err error) {
+	e.Hold = by.reason
+	if e.Hold == "" {
+		e.Hold = "held by an operator"
+	}
+	if err := q.store.Update(e.Entry); err != nil {
+		return "", err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if it.gone {
+		return "", spool.ErrNotFound
+	}
+	q.sched.setHold(it, e.Hold, true, now)
+	q.sched.setCheck(it, time.Time{})
+	q.replace(it, e)
+	q.log.Info("an operator stops attempts", "event", "queue.held", "id", it.id, "reason", e.Hold, "operator", by.operator)
+	if it.runs() {
+		note = "an attempt is under way and goes on; what it does not deliver is held"
+	}
+	return note, nil
+}
+
+// releaseBy ends a hold of an operator's. What holds it besides, such as a
+// block, goes on doing so.
+func (q *Queue) releaseBy(it *item, e draft, by word, now time.Time) (note string, err error) {
+	why := q.o.Held(e.Entry)
+	if e.Hold == "" {
+		if why != "" {
+			return "", fmt.Errorf("%w, but not by an operator: %s", ErrHeld, why)
+		}
+		return "", fmt.Errorf("%w: it is not held", ErrUnchanged)
+	}
+	e.Hold = ""
+	if err := q.store.Update(e.Entry); err != nil {
+		return "", err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if it.gone {
+		return "", spool.ErrNotFound
+	}
+	q.sched.setHold(it, why, false, now)
+	q.sched.setCheck(it, q.nextCheck(it, e.Entry, now))
+	q.replace(it, e)
+	if why != "" {
+		q.log.Info("an operator's hold ends, and another one is in force", "event", "queue.held", "id", it.id, "reason", why, "operator", by.operator)
+		return "it stays held: " + why, nil
+	}
+	q.log.Info("an operator lets attempts go on", "event", "queue.released", "id", it.id, "operator", by.operator)
+	q.changed()
+	return "", nil
+}
+
+// retry makes an entry due at once, and lifts the back-off of its destinations.
+func (q *Queue) retry(it *item, e draft, now time.Time) (note string, err error) {
+	why := e.Hold
+	if why == "" {
+		why = q.o.Held(e.Entry)
+	}
+	if why != "" {
+		return "", fmt.Errorf("%w: %s", ErrHeld, why)
+	}
+	e.Next = now.Round(0) // of all that waits, also after a restart
+	if err := q.store.Update(e.Entry); err != nil {
+		return "", err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if it.gone {
+		return "", spool.ErrNotFound
+	}
+	if it.hold != "" { // a block that has ended, which nobody has noticed yet
+		q.sched.setHold(it, "", false, now)
+		q.sched.setCheck(it, q.nextCheck(it, e.Entry, now))
+	}
+	for _, j := range it.jobs {
+		if j.state == running {
+			note = "an attempt is under way"
+			continue
+		}
+		q.sched.displace(j)
+		j.next, j.dest.blockedUntil = now, time.Time{}
+		q.sched.place(j, now)
+	}
+	q.replace(it, e)
+	q.changed()
+	return note, nil
+}
+
+// bounce gives an entry up now.
+func (q *Queue) bounce(ctx context.Context, it *item, e draft, by word, now time.Time) error {
+	jobs, rcpts, err := q.claimAll(it)
+	if err != nil {
+		return err
+	}
+	text := by.reason
+	if text == "" {
+		text = "returned by the postmaster"
+	}
+	err = q.fail(ctx, it, e, jobs, rcpts, now, func(mail.Result) mail.Result {
+		return mail.Result{
+			Outcome: mail.Failed,
+			Status:  mail.Status{Code: mail.CodeFailed, Enhanced: mail.Enhanced{5, 0, 0}, Text: text},
+			Cause:   "an operator",
+			At:      now,
+		}
+	})
+	if err == nil {
+		q.log.Warn("an operator returned a message", "event", "queue.returned", "id", it.id,
+			"from", e.Envelope.From.String(), "recipients", len(rcpts), "reason", by.reason, "operator", by.operator)
+	}
+	return err
+}
+
+// remove deletes an entry.
+func (q *Queue) remove(it *item, e draft, by word, now time.Time) error {
+	jobs, rcpts, err := q.claimAll(it)
+	if err != nil {
+		return err
+	}
+	err = q.store.Remove(it.id)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err != nil && !errors.Is(err, spool.ErrNotFound) {
+		for _, j := range jobs {
+			q.sched.place(j, now)
+		}
+		return err
+	}
+	q.sched.drop(it, now)
+	q.log.Warn("an operator deleted a message", "event", "queue.deleted", "id", it.id, "client", clientOf(e.Entry),
+		"registration", e.Envelope.Registration, "from", e.Envelope.From.String(), "to", someOf(e, rcpts), "recipients", len(rcpts),
+		"reason", by.reason, "operator", by.operator)
+	return nil
+}
+
+func clientOf(e *spool.Entry) string {
+	if !e.Envelope.Client.IsValid() {
+		return ""
+	}
+	return e.Envelope.Client.String()
+}
+
+// maxNamed is how many recipients of a message that is deleted are logged.
+const maxNamed = 20
+
+func someOf(e draft, rcpts []int) string {
+	var names []string
+	for _, i := range rcpts[:min(len(rcpts), maxNamed)] {
+		names = append(names, e.Envelope.To[i].Address.String())
+	}
+	return strings.Join(names, ",")
+}
+
+// replace keeps a changed entry in memory if it was there. The caller holds mu.
+func (q *Queue) replace(it *item, e draft) {
+	if it.entry != nil {
+		it.entry = e.Entry
+	}
+}
+
+// runs tells whether an attempt is under way. The caller holds mu.
+func (it *item) runs() bool {
+	return slices.ContainsFunc(it.jobs, func(j *job) bool { return j.state == running })
+}
