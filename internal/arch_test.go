@@ -54,6 +54,7 @@ var rooms = map[string][]string{
 	"internal/relay/deliver":  {"internal/mail", "internal/relay/spool"},
 	"internal/relay/limits":   {"internal/register/policy", "internal/register/registration", "internal/durable"},
 	"internal/relay/activity": {"internal/durable"},
+	"internal/relay/trace":    {"internal/relay/spool"}, // Entry
 	"internal/relay/brake":    {"internal/mail", "internal/durable"},
 	"internal/relay/blocks":   {"internal/durable"},
 	"internal/relay/smtpd":    {"internal/mail", "internal/register/policy", "internal/register/proof", "internal/register/registration"}, // registration: the values inside a Verdict

@@ -80,7 +80,7 @@ Exit codes: 0 fine, 1 problems found, 2 usage or I/O.`,
 	)
 	root.AddCommand(
 		newCheck(o), newPlan(o), newNew(o), newFmt(o), newSubmit(o), newReport(o), newInit(o), newWhy(o), newImport(o),
-		newStatus(o), newQueue(o), newBlock(o), newBrake(o), newUnblock(o), newProve(o), newAccept(o),
+		newStatus(o), newQueue(o), newTrace(o), newBlock(o), newBrake(o), newUnblock(o), newProve(o), newAccept(o),
 		newDemo(o), newVersion(o),
 	)
 	return root

@@ -20,6 +20,7 @@ import (
 	"example.edu/gatepost/internal/relay/blocks"
 	"example.edu/gatepost/internal/relay/queue"
 	"example.edu/gatepost/internal/relay/spool"
+	"example.edu/gatepost/internal/relay/trace"
 )
 
 func newQueue(o Options) *cobra.Command {
@@ -232,7 +233,7 @@ func newQueueShow(o Options, socket *string) *cobra.Command {
 		var raw json.RawMessage
 		err = r.get(cmd.Context(), "/v1/queue/"+url.PathEscape(args[0]), &raw)
 		if told, ok := errors.AsType[*relayError](err); ok && told.code == http.StatusNotFound {
-			return fail("there is no message "+args[0]+" in the queue", "it was delivered, bounced or deleted; the relay's log has it: journalctl -u gatepostd --grep "+args[0])
+			return fail("there is no message "+args[0]+" in the queue", "what became of it, if it was: gatepost trace "+args[0])
 		}
 		if err != nil {
 			return err
@@ -272,7 +273,11 @@ func showRow(w io.Writer, r *queue.Row, now time.Time) error {
 	}
 	row("registration", env.Registration)
 	row("commit", short(env.Commit))
-	row("arrived", strings.TrimSpace(moment(env.Arrival)+" "+env.Protocol))
+	arrived := strings.TrimSpace(moment(env.Arrival) + " " + env.Protocol)
+	if env.TLS != "" {
+		arrived += ", " + env.TLS
+	}
+	row("arrived", arrived)
 	row("size", octets(r.Size))
 	row("attempts", strconv.Itoa(r.Attempts))
 	if r.Reason == "" && !r.Next.IsZero() {
@@ -296,6 +301,8 @@ func showRow(w io.Writer, r *queue.Row, now time.Time) error {
 			fmt.Fprintf(&b, "  %-13s %s: %s\n", "", moment(s.Last.At), printable(resultText(s.Last)))
 		case s.Done:
 			row("to", to.Address.String()+", done")
+		case r.Status == trace.Deleted:
+			row("to", to.Address.String()+", not delivered")
 		default:
 			row("to", to.Address.String()+", waiting")
 		}

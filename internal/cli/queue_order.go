@@ -315,7 +315,7 @@ func (r *orderRun) line(d queue.Did) string {
 	case queue.Unchanged:
 		text = "unchanged"
 	case queue.Gone:
-		text = "not in the queue"
+		text = "not in the queue; what became of it: gatepost trace " + string(d.ID)
 	default:
 		text = "not " + r.v.done
 	}

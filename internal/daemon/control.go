@@ -27,6 +27,7 @@ const maxOrder = 64 << 10
 //	GET  /v1/queue/ID          one of them
 //	POST /v1/queue/choice      queue.Filter: what it selects, see queue.Choice
 //	POST /v1/queue/orders      queue.Order: one JSON value a line, queue.Did, and at the end queue.End
+//	GET  /v1/trace/ID          what became of one message, see traced
 //	GET  /v1/brake             everybody who is braked, see status.Braked
 //	POST /v1/brake/release     {"registration", "reason", "for"}: see status.BrakeReleased
 //	GET  /v1/blocks            one JSON value a line, see status.Blocked
@@ -45,6 +46,7 @@ func (r *relay) orders() http.Handler {
 	mux.HandleFunc("GET /v1/queue/{id}", r.showQueue)
 	mux.HandleFunc("POST /v1/queue/choice", r.chooseQueue)
 	mux.HandleFunc("POST /v1/queue/orders", r.orderQueue)
+	mux.HandleFunc("GET /v1/trace/{id}", r.traceMessage)
 	mux.HandleFunc("GET /v1/brake", r.listBraked)
 	mux.HandleFunc("POST /v1/brake/release", r.releaseBrake)
 	mux.HandleFunc("GET /v1/blocks", r.listBlocks)

@@ -44,6 +44,7 @@ import (
 	"example.edu/gatepost/internal/relay/queue"
 	"example.edu/gatepost/internal/relay/smtpd"
 	"example.edu/gatepost/internal/relay/spool"
+	"example.edu/gatepost/internal/relay/trace"
 	"example.edu/gatepost/internal/status"
 	"example.edu/gatepost/internal/watch"
 )
@@ -80,6 +81,7 @@ type relay struct {
 	proofs   prover
 	activity *activity.Book
 	brake    *brake.Brake
+	trace    *trace.Book
 	budgets  *limits.Budgets
 	senders  senderList
 	certs    *certificates // nil: no TLS
@@ -155,6 +157,9 @@ func (r *relay) prepare(ctx context.Context, c *config.Relay, reserve int64, s *
 		return d, fmt.Errorf("opening the spool in %s: %w", c.State, err)
 	}
 	s.later("spool", r.closeSpool)
+	if err := r.openTrace(c); err != nil {
+		return d, err
+	}
 	if err := r.openQueue(c, s); err != nil {
 		return d, err
 	}
@@ -191,6 +196,7 @@ func (r *relay) closeSpool() error {
 
 // start lets everything run, the clients last.
 func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
+	s.start(loop{"trace of messages", r.trace.Run}) // ends after the queue, and writes what that brought
 	s.start(
 		loop{"queue", r.queue.Run},
 		loop{"holds", r.recheckHolds},
@@ -250,6 +256,7 @@ func (r *relay) openQueue(c *config.Relay, s *steps) error {
 		Postmaster: c.Postmaster.String(),
 		Held:       r.held,
 		Result:     r.result,
+		Trace:      r.trace,
 		Schedule:   c.Queue.Retry,
 		Expiry:     c.Queue.Expiry,
 		DelayAfter: delay,

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -104,6 +106,55 @@ func TestOperatorsOrders(t *testing.T) {
 	if n := len(w.hop.holding("MAIL FROM:<>")); n != 1 {
 		t.Errorf("%d DSNs", n)
 	}
+}
+
+// TestTrace follows messages through the queue and beyond it, over a kill.
+func TestTrace(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start()
+	w.hop.answerTo("RCPT", "450 4.2.1 busy")
+	reply := w.send("127.0.0.1", "followed")
+	id := reply[strings.LastIndexByte(reply, ' ')+1:]
+	w.waitReport("it is put off", func(r status.Report) bool { return r.Queue.Depth["waiting"] == 1 })
+	w.says(w.ok("trace", id), "message "+id+", waiting", "client        127.0.0.1 client.lab.example", "registration  registrations/lab/printer.cue",
+		"someone@example.org, deferred", "said: 450 4.2.1 busy")
+	w.hop.say(func(command string) string {
+		if strings.HasPrefix(command, "RCPT TO:<someone@") {
+			return "550 5.1.1 nobody here"
+		}
+		return ""
+	})
+	w.ok("queue", "retry", id)
+	w.waitQueue(0)
+	out := w.ok("trace", id)
+	w.says(out, "message "+id+", failed", "attempts      2", "said: 550 5.1.1 nobody here", "of a failure: gatepost trace ")
+	dsn := strings.Fields(out[strings.LastIndex(out, "gatepost trace ")+len("gatepost trace "):])[0]
+	w.says(w.ok("trace", dsn), dsn+" is the notice of a failure about another message: gatepost trace "+id, "message "+dsn+", delivered", "device@lab.example, delivered")
+
+	w.eventually("it is written", func() bool {
+		files, err := os.ReadDir(filepath.Join(w.state, "trace"))
+		if err != nil || len(files) != 1 {
+			return false
+		}
+		data, err := os.ReadFile(filepath.Join(w.state, "trace", files[0].Name()))
+		return err == nil && strings.Count(string(data), `"how":"finished"`) == 2
+	})
+	w.kill()
+	w.start()
+	w.says(w.ok("trace", id), "message "+id+", failed")
+	w.hop.answerTo("RCPT", "450 4.2.1 busy")
+	reply = w.send("127.0.0.1", "deleted")
+	other := reply[strings.LastIndexByte(reply, ' ')+1:]
+	w.eventually("it is deleted", func() bool {
+		code, _ := w.gatepost("queue", "delete", other, "--reason", "a mistake")
+		return code == 0
+	})
+	w.stop()
+	w.start()
+	w.says(w.ok("trace", other), "message "+other+", deleted", ": a mistake")
+	w.fails("no message of this relay has such an id", "trace", "zzz")
+	w.fails("nothing is known any more of that message, of 19", "trace", "0"+id[1:])
 }
 
 // TestOrdersWhileAMessageIsDelivered: the attempt under way decides.

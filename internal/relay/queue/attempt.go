@@ -103,6 +103,9 @@ func (q *Queue) record(ctx context.Context, j *job, results []mail.Result, unrea
 		}
 	}
 
+	if done {
+		q.o.Trace.Ended(o.entry.Entry, "finished", "", "")
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.sched.outcome(j.dest, o.whole && !unread, now, jitter)

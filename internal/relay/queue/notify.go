@@ -51,6 +51,7 @@ func (q *Queue) tell(ctx context.Context, kind dsn.Kind, e draft, about []int, n
 	q.metrics.notifications[kind].sent.Inc()
 	q.log.Info("a DSN is stored", "event", "queue.notified", "id", e.ID, "kind", kind.String(), "dsn", stored.ID,
 		"to", env.To[0].Address.String(), "recipients", len(about))
+	q.o.Trace.Told(e.ID, stored.ID, kind.String())
 	q.Accept(stored)
 	return nil
 }
@@ -128,7 +129,10 @@ func (q *Queue) check(ctx context.Context, it *item) {
 		q.delay(ctx, it, draftOf(current), now)
 		return
 	}
-	q.giveUp(ctx, it, draftOf(current), now, func(last mail.Result) mail.Result { return expired(last, now) })
+	e := draftOf(current)
+	if q.giveUp(ctx, it, e, now, func(last mail.Result) mail.Result { return expired(last, now) }) == nil && e.done() {
+		q.o.Trace.Ended(e.Entry, "expired", "", "")
+	}
 }
 
 // delay tells a sender, once, that the message is late. RFC 5321 §4.5.4.1.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -286,6 +287,56 @@ func TestAllOfAHugeQueueByOneOrder(t *testing.T) {
 		did, err := b.do(Order{Verb: Hold, Filter: Filter{Registration: "the one"}})
 		if err != nil || !maps.Equal(fates(did), map[Fate]int{Done: 1}) {
 			t.Errorf("%v, %v", fates(did), err)
+		}
+	})
+}
+
+// A tracer notes what it is told.
+type tracer struct {
+	mu  sync.Mutex
+	got map[spool.ID][]string
+}
+
+func (t *tracer) add(id spool.ID, what string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.got[id] = append(t.got[id], what)
+}
+
+func (t *tracer) Ended(e *spool.Entry, how, reason, operator string) {
+	what := how + " " + e.State[0].Last.Outcome.String()
+	if reason != "" {
+		what += " by " + operator + ": " + reason
+	}
+	t.add(e.ID, what)
+}
+
+func (t *tracer) Told(about, _ spool.ID, kind string) { t.add(about, kind) }
+
+func TestTheEndOfEachMessageIsTold(t *testing.T) {
+	trace := &tracer{got: map[spool.ID][]string{}}
+	bubble(t, Options{Trace: trace}, func(b *bench) {
+		want := map[spool.ID]string{
+			b.send("r", "fine@one.example").ID:                     "finished delivered",
+			b.send("r", "bad@one.example").ID:                      "failure, finished failed",
+			b.send("r", "late@one.example").ID:                     "delay, failure, expired failed",
+			b.send("r", "late@one.example", "fine@one.example").ID: "delay, failure, expired failed",
+		}
+		returned, deleted := b.send("r", "late@one.example").ID, b.send("r", "late@one.example").ID
+		synctest.Wait()
+		for verb, id := range map[Verb]spool.ID{Bounce: returned, Delete: deleted} {
+			if did, err := b.do(Order{Verb: verb, IDs: []spool.ID{id}, Reason: "a storm", Operator: "alice"}); err != nil || did[id].Fate != Done {
+				t.Errorf("%v, %v", did, err)
+			}
+		}
+		want[returned], want[deleted] = "failure, returned failed by alice: a storm", "deleted deferred by alice: a storm"
+		pass(6 * day)
+		trace.mu.Lock()
+		defer trace.mu.Unlock()
+		for id, what := range want {
+			if got := strings.Join(trace.got[id], ", "); got != what && got != strings.Replace(what, "expired", "finished", 1) { // at the deadline an attempt may be first
+				t.Errorf("%s: %q, not %q", id, got, what)
+			}
 		}
 	})
 }

@@ -85,6 +85,16 @@ type Store interface {
 
 var _ Store = (*spool.Spool)(nil)
 
+// A Tracer is told what becomes of messages. Its methods must not wait for
+// anything, and read what they are given before they return.
+type Tracer interface {
+	// Ended: a message has left the spool. how is finished, expired, returned or
+	// deleted; the last two are an operator's.
+	Ended(e *spool.Entry, how, reason, operator string)
+	// Told: a DSN about a message was stored; kind is failure or delay.
+	Told(about, dsn spool.ID, kind string)
+}
+
 // Options say how a queue works. Spool, Courier, Hostname and Postmaster are
 // needed; the rest has defaults.
 type Options struct {
@@ -102,6 +112,8 @@ type Options struct {
 	// Result is told of each result of an attempt, just before it is recorded.
 	// It must not wait for anything. Nil: nobody is told.
 	Result func(*spool.Entry, mail.Result)
+
+	Trace Tracer // nil: nobody is told
 
 	Schedule       []time.Duration // from one attempt to the next, the last repeated; default 5 min doubling to 4 h
 	Expiry         time.Duration   // from arrival to giving up; default 5 days (RFC 5321 §4.5.4.1)
@@ -128,10 +140,18 @@ func (o *Options) defaults() {
 	if o.Held == nil {
 		o.Held = func(*spool.Entry) string { return "" }
 	}
+	if o.Trace == nil {
+		o.Trace = untraced{}
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 }
+
+type untraced struct{}
+
+func (untraced) Ended(*spool.Entry, string, string, string) {}
+func (untraced) Told(spool.ID, spool.ID, string)            {}
 
 func orDefault[T ~int | ~int64](v *T, value T) {
 	if *v == 0 {

@@ -180,6 +180,7 @@ func (q *Queue) bounce(ctx context.Context, it *item, e draft, by word, now time
 		}
 	})
 	if err == nil {
+		q.o.Trace.Ended(e.Entry, "returned", by.reason, by.operator)
 		q.log.Warn("an operator returned a message", "event", "queue.returned", "id", it.id,
 			"from", e.Envelope.From.String(), "recipients", len(rcpts), "reason", by.reason, "operator", by.operator)
 	}
@@ -193,19 +194,32 @@ func (q *Queue) remove(it *item, e draft, by word, now time.Time) error {
 		return err
 	}
 	err = q.store.Remove(it.id)
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if err != nil && !errors.Is(err, spool.ErrNotFound) {
-		for _, j := range jobs {
-			q.sched.place(j, now)
-		}
+	if errors.Is(err, spool.ErrNotFound) {
+		err = nil
+	}
+	q.unclaim(it, jobs, err, now)
+	if err != nil {
 		return err
 	}
-	q.sched.drop(it, now)
+	q.o.Trace.Ended(e.Entry, "deleted", by.reason, by.operator)
 	q.log.Warn("an operator deleted a message", "event", "queue.deleted", "id", it.id, "client", clientOf(e.Entry),
 		"registration", e.Envelope.Registration, "from", e.Envelope.From.String(), "to", someOf(e, rcpts), "recipients", len(rcpts),
 		"reason", by.reason, "operator", by.operator)
 	return nil
+}
+
+// unclaim drops an item whose jobs were claimed, or after an error places them
+// again.
+func (q *Queue) unclaim(it *item, jobs []*job, err error, now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err == nil {
+		q.sched.drop(it, now)
+		return
+	}
+	for _, j := range jobs {
+		q.sched.place(j, now)
+	}
 }
 
 func clientOf(e *spool.Entry) string {

@@ -30,10 +30,8 @@ func newIDSource(newest ID) *idSource {
 	var random [5]byte
 	rand.Read(random[:]) // never fails, by its documentation
 	s := &idSource{boot: base32.NewEncoding(idAlphabet).EncodeToString(random[:])[:idBoot]}
-	if validID(newest) {
-		for _, c := range []byte(newest[:idTime]) {
-			s.last = s.last<<5 | uint64(digit(c))
-		}
+	if at, ok := newest.Time(); ok {
+		s.last = uint64(at.UnixMicro())
 	}
 	return s
 }
@@ -50,6 +48,19 @@ func (s *idSource) next(now time.Time) ID {
 	}
 	copy(id[idTime:], s.boot)
 	return ID(id[:])
+}
+
+// Time is when an entry got its ID, a moment after it arrived; ok is false if
+// id cannot be the ID of an entry.
+func (id ID) Time() (at time.Time, ok bool) {
+	if !validID(id) {
+		return at, false
+	}
+	var micro uint64
+	for _, c := range []byte(id[:idTime]) {
+		micro = micro<<5 | uint64(digit(c))
+	}
+	return time.UnixMicro(int64(micro)).UTC(), true
 }
 
 // validID reports whether id is one that this package makes. Only such IDs
