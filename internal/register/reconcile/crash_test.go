@@ -292,14 +292,16 @@ func TestRunPollsBacksOffAndWakes(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- r.Run(ctx) }()
+		seen := int64(0)
 		wait := func(d time.Duration, least, most int64) {
 			t.Helper()
-			before := source.n.Load()
 			<-time.After(d)
 			synctest.Wait()
-			if n := source.n.Load() - before; n < least || n > most {
-				t.Errorf("%d rounds in %v, want %d to %d", n, d, least, most)
+			n := source.n.Load()
+			if n-seen < least || n-seen > most {
+				t.Errorf("%d rounds in %v, want %d to %d", n-seen, d, least, most)
 			}
+			seen = n
 		}
 		wait(0, 1, 1)               // at once
 		wait(100*time.Second, 0, 0) // it failed: not after a minute,
