@@ -24,7 +24,7 @@ const (
 // A BadLine is a line of the local file that makes no sense.
 type BadLine struct {
 	Line int
-	Why  string // for people; it may quote the line
+	Why  string // for people; it quotes no line that does not begin with what looks like an address
 }
 
 // parseLocal reads the local file:
@@ -99,6 +99,9 @@ func parseLine(line string) (b Block, err error) {
 		return b, fmt.Errorf("it is longer than %d octets", maxLocalLine)
 	}
 	words := strings.Fields(line)
+	if !likePrefix(words[0]) {
+		return b, errors.New("its first word is neither an address nor a network")
+	}
 	if b.Prefix, err = ParsePrefix(words[0]); err != nil {
 		return b, err
 	}
@@ -126,6 +129,14 @@ func parseLine(line string) (b Block, err error) {
 	}
 	b.Reason, err = ParseReason(rest)
 	return b, err
+}
+
+// likePrefix reports whether s may be quoted where monitoring reads it. The
+// program that writes the file may be trusted with less than the relay: with a
+// link in its place, it must not read a key or a token.
+func likePrefix(s string) bool {
+	const longest = len("1111:2222:3333:4444:5555:6666:7777:8888/128")
+	return len(s) <= longest && strings.ContainsAny(s, ".:") && strings.Trim(s, "0123456789abcdefABCDEF.:/") == ""
 }
 
 // readLocal reads the local file, as far as it is one that may be read.

@@ -55,7 +55,7 @@ func TestBadLines(t *testing.T) {
 		"192.0.2.21/33 spam":                              "neither an address nor a network",
 		"192.0.2.21,192.0.2.22 spam":                      "neither an address nor a network",
 		"192.0.2.21/24 spam":                              "write 192.0.2.0/24 for the network, or 192.0.2.21 for the one address",
-		"fe80::1%eth0 spam":                               "has a zone",
+		"fe80::1%eth0 spam":                               "neither an address nor a network",
 		"::ffff:0:0/95 spam":                              "IPv4-mapped",
 		"192.0.2.21":                                      "needs a reason",
 		"192.0.2.21 until=2026-12-01T00:00Z":              "is no time",
@@ -86,6 +86,24 @@ func TestBadLines(t *testing.T) {
 	}
 }
 
+// TestSecretsAreNotQuoted: whoever may write the file can put a link to another
+// one there, and what is told of it is read by the monitoring.
+func TestSecretsAreNotQuoted(t *testing.T) {
+	for _, secret := range []string{
+		"ghp_16C7e42F292c6912E7710c838347Ae178B4a", "0123456789abcdef0123456789abcdef01234567",
+		strings.Repeat("0123456789abcdef", 4), "root:*:20228:0:99999:7:::", "-----BEGIN PRIVATE KEY-----",
+	} {
+		_, bad, err := parseLocal([]byte(secret + "\n"))
+		if err == nil || len(bad) != 1 || strings.Contains(err.Error()+bad[0].Why, secret[:5]) {
+			t.Errorf("%q: %+v, %v", secret, bad, err)
+		}
+	}
+	_, bad, _ := parseLocal([]byte("192.0.2.300 spam\n"))
+	if len(bad) != 1 || !strings.Contains(bad[0].Why, `"192.0.2.300"`) {
+		t.Errorf("a slip of the finger is not shown: %+v", bad)
+	}
+}
+
 // TestFilesThatCannotBeUsed change nothing, over a restart too, and say why.
 func TestFilesThatCannotBeUsed(t *testing.T) {
 	replace := func(content string) func(t *testing.T, file string) {
@@ -107,7 +125,7 @@ func TestFilesThatCannotBeUsed(t *testing.T) {
 		"half a line":           {replace("192.0.2.2 x\n192.0.2.3 y"), "its last line has no end"},
 		"half an address":       {replace("192.0.2.2"), "its last line has no end"},
 		"zeros":                 {replace("\x00\x00\x00\n"), "it holds a NUL"},
-		"another file":          {replace("<html>\n<body>\nnot found\n"), `none of its lines makes sense; line 1: "<html>" is neither`},
+		"another file":          {replace("<html>\n<body>\nnot found\n"), "none of its lines makes sense; line 1: its first word is neither"},
 		"too many blocks":       {replace(many.String()), "it has more than 4096 blocks"},
 		"too many lines":        {replace(strings.Repeat("#\n", maxLocalLines+1)), "it has more than 16384 lines"},
 		"too large":             {replace(strings.Repeat("# x\n", maxLocalFile)), "it is larger than 1024 KiB"},
@@ -155,7 +173,7 @@ func TestTheLocalFileIsFollowed(t *testing.T) {
 	if got := names(l.Set().All()); got != "192.0.2.21 192.0.2.1 192.0.2.1" {
 		t.Errorf("got %s", got)
 	}
-	if s := l.State().Local; s.BadAll != 1 || !slices.Equal(s.Bad, []BadLine{{3, `"nonsense" is neither an address nor a network`}}) || s.Blocks != 2 {
+	if s := l.State().Local; s.BadAll != 1 || !slices.Equal(s.Bad, []BadLine{{3, "its first word is neither an address nor a network"}}) || s.Blocks != 2 {
 		t.Errorf("%+v", s)
 	}
 	changes := 0
