@@ -78,7 +78,7 @@ func TestBreakGlass(t *testing.T) {
 	w.says(out, "127.0.0.1 is blocked, until it is taken back\n", "registrations/lab/printer.cue", "1 message in the queue is held",
 		"registrations/blocks/"+day+"-127.0.0.1.cue", `block: {ip: "127.0.0.1", reason: "sends 40 messages a second", since: "`, "gatepost unblock 127.0.0.1\n")
 	t.Logf("gatepost block: done after %v", told)
-	said := "554 5.7.1 127.0.0.1 is blocked (by an operator, " + day + "); write to postmaster@lab.example"
+	said := "554 5.7.1 127.0.0.1 is blocked (on this relay, " + day + "); write to postmaster@lab.example"
 	if reply := live.say("RCPT TO:<someone@example.org>"); reply != said {
 		t.Errorf("a live session hears %q", reply)
 	}
@@ -167,7 +167,7 @@ func TestBlocksOfAllSources(t *testing.T) {
 	w.push()
 	w.start()
 
-	w.refused("127.0.0.7", "554 5.7.1 127.0.0.7 is blocked (by an operator); write to")
+	w.refused("127.0.0.7", "554 5.7.1 127.0.0.7 is blocked (on this relay); write to")
 	w.refused("127.0.0.9", "554 5.7.1 127.0.0.9 is blocked (old); write to")
 	w.fails("127.0.0.7 is blocked by line 2 of "+file+": scans the campus", "unblock", "127.0.0.7")
 	w.fails("127.0.0.9 is blocked as part of 127.0.0.8/31 by the register, in registrations/blocks/old.cue: of the register", "unblock", "127.0.0.9")
@@ -186,10 +186,10 @@ func TestBlocksOfAllSources(t *testing.T) {
 	w.waitReport("the relay says that it is half a file", func(r status.Report) bool {
 		return r.Blocks.Local.Error != "" && strings.Contains(r.Text(), "its last line has no end")
 	})
-	w.refused("127.0.0.1", "554 5.7.1 127.0.0.1 is blocked (by an operator)")
+	w.refused("127.0.0.1", "554 5.7.1 127.0.0.1 is blocked (on this relay)")
 	w.kill() // what was good before is good after
 	w.start()
-	w.refused("127.0.0.1", "554 5.7.1 127.0.0.1 is blocked (by an operator)")
+	w.refused("127.0.0.1", "554 5.7.1 127.0.0.1 is blocked (on this relay)")
 	write("# none\n")
 	w.eventually("none is in force", func() bool { return strings.HasPrefix(w.send("127.0.0.1", "yes"), "250") })
 

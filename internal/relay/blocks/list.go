@@ -214,7 +214,7 @@ func (l *List) begin(p netip.Prefix, reason string, lasts time.Duration) (b Bloc
 	if lasts != 0 {
 		end = slog.Time("not_after", b.Until)
 	}
-	l.log.Warn("an operator blocks", "event", "block.added", "prefix", Text(p), "reason", reason, end)
+	l.log.Warn("blocked on this relay", "event", "block.added", "prefix", Text(p), "reason", reason, end)
 	return b, before, nil
 }
 
@@ -235,7 +235,7 @@ func (l *List) Remove(p netip.Prefix) (Block, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.update(func(s *Set) *Set { return s.without(b) })
-	l.log.Warn("an operator takes a block back", "event", "block.removed", "prefix", Text(p), "reason", b.Reason)
+	l.log.Warn("a block of this relay is taken back", "event", "block.removed", "prefix", Text(p), "reason", b.Reason)
 	return b, nil
 }
 

@@ -19,9 +19,9 @@ func TestWhatABlockedClientIsTold(t *testing.T) {
 		want  string
 	}{
 		"of the register": {&registration.Block{Path: "registrations/blocks/2026-11-23-mfp1.cue", Reason: "secret", Since: since}, "2026-11-23-mfp1"},
-		"an operator's":   {&registration.Block{Reason: "secret", Since: since}, "by an operator, 2026-11-26"},
-		"of a local file": {&registration.Block{Reason: "secret"}, "by an operator"},
-		"not known":       {nil, "by an operator"},
+		"an operator's":   {&registration.Block{Reason: "secret", Since: since}, "on this relay, 2026-11-26"},
+		"of a local file": {&registration.Block{Reason: "secret"}, "on this relay"},
+		"not known":       {nil, "on this relay"},
 	} {
 		got := s.sayBlocked(policy.Verdict{Addr: netip.MustParseAddr("192.0.2.21"), Block: tc.block}).String()
 		if want := "554 5.7.1 192.0.2.21 is blocked (" + tc.want + "); write to postmaster@example.edu"; got != want {

@@ -300,10 +300,16 @@ func (c *conn) rcptTo(arg string) {
 // parse reads the argument of MAIL or RCPT.
 func (c *conn) parse(arg, keyword string, null bool) (mailPath, *reply) {
 	form := sayArguments(c.verb + " " + keyword + "<user@example.org>")
-	if len(arg) < len(keyword) || !strings.EqualFold(arg[:len(keyword)], keyword) {
+	word := len(keyword) - len(":")
+	if len(arg) < word || !strings.EqualFold(arg[:word], keyword[:word]) {
 		return mailPath{}, &form
 	}
-	p, err := parsePath(arg[len(keyword):], null)
+	path, ok := strings.CutPrefix(strings.TrimLeft(arg[word:], " \t"), ":")
+	if !ok {
+		return mailPath{}, &form
+	}
+	p, err := parsePath(path, null)
+	p.sloppy = p.sloppy || arg[word] != ':'
 	switch err {
 	case nil:
 		if p.sloppy && !c.sloppy() {

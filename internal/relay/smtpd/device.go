@@ -13,7 +13,7 @@ import (
 type Needed struct {
 	BareLF   bool // a bare LF was repaired
 	OldTLS   bool // TLS older than 1.2, or a suite that is no longer offered to others
-	Commands bool // a blank before an address, or no brackets around it
+	Commands bool // a blank beside the colon, or no brackets around an address
 	NoHELO   bool // neither HELO nor EHLO, or one without a name
 	Headers  bool // Date or Message-ID was added
 }

@@ -12,7 +12,7 @@ import (
 type mailPath struct {
 	addr   mail.Address
 	params []param
-	sloppy bool // a blank stood before it, or it has no brackets
+	sloppy bool // a blank stood before it or before the colon, or it has no brackets
 }
 
 type param struct {

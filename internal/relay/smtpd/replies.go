@@ -107,7 +107,7 @@ func (s *Server) sayHello() reply {
 // sayBlocked names the register's file of the block, by which its postmaster
 // finds it, or the day of an operator's.
 func (s *Server) sayBlocked(v policy.Verdict) reply {
-	reference := "by an operator"
+	reference := "on this relay"
 	switch b := v.Block; {
 	case b == nil:
 	case b.Path != "":
@@ -357,7 +357,7 @@ func (s *Server) sayHelloFirst(addr netip.Addr) reply {
 }
 func (s *Server) saySloppy(addr netip.Addr, form string) reply {
 	return reply{mail.CodeParamSyntax, mail.Enhanced{5, 5, 4},
-		fmt.Sprintf("the form is: %s, no blank before the bracket. If %s cannot say so, its registration can say device: {commands: \"sloppy\"}; %s", form, addr, s.link("change it", addr)), "sloppy", nil}
+		fmt.Sprintf("the form is: %s, no blank beside the colon. If %s cannot say so, its registration can say device: {commands: \"sloppy\"}; %s", form, addr, s.link("change it", addr)), "sloppy", nil}
 }
 func sayMailFirst() reply {
 	return reply{mail.CodeBadSequence, mail.Enhanced{5, 5, 1}, "MAIL comes first", "sequence", nil}
