@@ -276,6 +276,9 @@ func printUnblocked(w io.Writer, got status.BlockEnded) error {
 			fmt.Fprintf(&b, "  %s%s, %s: %s\n", as, k.Place(), k.End(), printable(k.Reason))
 		}
 	}
+	if strings.HasPrefix(got.Reason, status.ByBrake) {
+		fmt.Fprintf(&b, "  the abuse brake made that block, and goes on with its registration; to end that: gatepost brake release %s --reason '…'\n", name)
+	}
 	_, err := w.Write(b.Bytes())
 	return err
 }

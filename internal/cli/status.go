@@ -116,7 +116,7 @@ func readStatus(raw []byte, address bool) (text string, wrong bool, err error) {
 		if err := json.Unmarshal(raw, &a); err != nil {
 			return "", false, notUnderstood(err)
 		}
-		return a.Text(), a.Standing != status.MaySend, nil
+		return a.Text(), a.Standing != status.MaySend || a.Stopped(), nil
 	}
 	var r status.Report
 	if err := json.Unmarshal(raw, &r); err != nil {

@@ -16,6 +16,9 @@ import (
 // maxBadLines bounds the bad lines of a local file of blocks that are shown.
 const maxBadLines = 20
 
+// checkColumn is where the values of --check begin: behind the longest key.
+const checkColumn = len("limits.unregistered.recipientsPerHour")
+
 // checkBlocks reads the local file of blocks, if there is one.
 func checkBlocks(file string, stderr io.Writer) (code int) {
 	if file == "" {
@@ -96,10 +99,10 @@ func Check(path string, stdout, stderr io.Writer) int {
 	code = max(code, checkVerify(c.Register.Verify, c.Register, &verify, stderr))
 	for _, field := range c.LogValue().Group() {
 		if field.Value.Kind() == slog.KindString {
-			fmt.Fprintf(stdout, "%-28s %q\n", field.Key, field.Value.String())
+			fmt.Fprintf(stdout, "%*s %q\n", -checkColumn, field.Key, field.Value.String())
 			continue
 		}
-		fmt.Fprintf(stdout, "%-28s %v\n", field.Key, field.Value.Any())
+		fmt.Fprintf(stdout, "%*s %v\n", -checkColumn, field.Key, field.Value.Any())
 	}
 	io.WriteString(stdout, verify.String())
 	return code

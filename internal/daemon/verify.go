@@ -162,7 +162,7 @@ func checkVerify(v *config.Verify, g config.Register, stdout, stderr io.Writer) 
 	if v.Postmasters != "" {
 		rules = append(rules, fmt.Sprintf("it is what a pull request into %s was merged as, approved by somebody of team %s who wrote none of it", g.Branch, v.Postmasters))
 	}
-	fmt.Fprintf(stdout, "%-28s %s\n", "a new commit counts if", strings.Join(rules, "; and "))
+	fmt.Fprintf(stdout, "%*s %s\n", -checkColumn, "a new commit counts if", strings.Join(rules, "; and "))
 	return code
 }
 

@@ -32,6 +32,12 @@ type Address struct {
 // MaySend is the Standing of an address that may send now.
 const MaySend = "registered"
 
+// Stopped reports whether the address may send by the register and its blocks,
+// and the abuse brake takes no mail from it all the same.
+func (a Address) Stopped() bool {
+	return a.Standing == MaySend && a.Brake != nil && (a.Brake.Step == BrakeHold || a.Brake.Step == BrakeBlock)
+}
+
 // A Registration is the file of the register that has an address.
 type Registration struct {
 	File       string `json:"file"`
@@ -124,6 +130,9 @@ func (a Address) Text() string {
 	if !known {
 		standing = visible(a.Standing)
 	}
+	if a.Stopped() {
+		standing = "registered; the abuse brake takes no mail from it"
+	}
 	p("standing", "%s", standing)
 	if g := a.Registration; g != nil {
 		p("register", "%s, %s", visible(g.File), visible(g.Department))
@@ -163,6 +172,7 @@ func (a Address) Text() string {
 			for _, why := range k.Why {
 				p("", "  %s", visible(why))
 			}
+			p("", "  gatepost brake release %s --reason '…' ends it", a.IP)
 		case k.FreeUntil.After(a.At):
 			p("brake", "released; it is not looked at until %s", stamp(k.FreeUntil))
 		}

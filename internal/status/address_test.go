@@ -83,7 +83,9 @@ func addresses() map[string]status.Address {
 	hostile.Leniencies = []status.Leniency{{Key: "\x1b", Value: "\r", What: "\x07"}}
 	hostile.Mail.TLS = "\x1b"
 	hostile.Proofs = []status.Proof{{IP: mfp, At: now, TLS: "\x1b"}}
-	return map[string]status.Address{"full": full, "blocked": blocked, "here": here, "hostile": hostile,
+	held := full // and registered: what stops it is the brake
+	held.Brake = &status.Braked{Registration: "registrations/lsa-physics/mfp.cue", Step: status.BrakeHold, Since: now.Add(-time.Hour), Why: []string{"5,000 different messages were tried in an hour; 200 are declared"}}
+	return map[string]status.Address{"full": full, "held": held, "blocked": blocked, "here": here, "hostile": hostile,
 		"unknown": {IP: netip.MustParseAddr("2607:f018::1"), Standing: "unregistered"}}
 }
 

@@ -74,6 +74,9 @@ func (b Blocked) Place() string {
 	case ByRegister:
 		return visible(b.File)
 	}
+	if strings.HasPrefix(b.Reason, ByBrake) {
+		return "by the brake, here only"
+	}
 	return "by command, here only"
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // How much of a list is in a Report.
@@ -76,14 +77,15 @@ type Allowance struct {
 	Leniency
 }
 
-const allowanceRow = "%-39s  %-40s  %-20s  %s\n"
+const allowanceRow = "%-39s  %-*s  %-20s  %s\n"
 
 // AllowancesText lists allowances as a table, as they come.
 func AllowancesText(list []Allowance) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, allowanceRow, "ADDRESS", "REGISTRATION", "DEVICE", "WHAT IT IS FOR, AND WHETHER IT IS NEEDED")
+	w := widest(list, func(a Allowance) string { return a.Registration })
+	fmt.Fprintf(&b, allowanceRow, "ADDRESS", w, "REGISTRATION", "DEVICE", "WHAT IT IS FOR, AND WHETHER IT IS NEEDED")
 	for _, a := range list {
-		fmt.Fprintf(&b, allowanceRow, a.IP, visible(a.Registration), visible(a.Key+": "+a.Value), visible(a.What)+": "+a.says(Mail{Month: a.Messages}))
+		fmt.Fprintf(&b, allowanceRow, a.IP, w, visible(a.Registration), visible(a.Key+": "+a.Value), visible(a.What)+": "+a.says(Mail{Month: a.Messages}))
 	}
 	return b.String()
 }
@@ -127,14 +129,25 @@ func (m Mail) over() string {
 	return ""
 }
 
-const senderRow = "%-40s  %9s  %8s  %8s  %9s  %10s  %9s  %8s  %-20s  %s\n"
+// widest is the width of a column of files: 40, or what the longest takes, but
+// no more than 100.
+func widest[T any](list []T, file func(T) string) int {
+	w := 40
+	for _, e := range list {
+		w = max(w, utf8.RuneCountInString(visible(file(e))))
+	}
+	return min(w, 100)
+}
+
+const senderRow = "%-*s  %9s  %8s  %8s  %9s  %10s  %11s  %8s  %-20s  %s\n"
 
 // SendersText lists senders as a table, as they come.
 func SendersText(list []Sender) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, senderRow, "REGISTRATION", "ADDRESSES", "24 HOURS", "7 DAYS", "30 DAYS", "RECIPIENTS", "OCTETS", "REFUSED", "LAST", "TLS")
+	w := widest(list, func(s Sender) string { return s.Registration })
+	fmt.Fprintf(&b, senderRow, w, "REGISTRATION", "ADDRESSES", "24 HOURS", "7 DAYS", "30 DAYS", "RECIPIENTS", "OCTETS", "REFUSED", "LAST", "TLS")
 	for _, s := range list {
-		fmt.Fprintf(&b, senderRow, visible(orElse(s.Registration, "(registered no more)")), thousands(int64(s.Addresses)),
+		fmt.Fprintf(&b, senderRow, w, visible(orElse(s.Registration, "(registered no more)")), thousands(int64(s.Addresses)),
 			thousands(int64(s.Day)), thousands(int64(s.Week)), thousands(int64(s.Month)), thousands(int64(s.Recipients)), octets(s.Octets),
 			thousands(int64(s.Refused)), stamp(s.Last), visible(orElse(s.TLS, "none")))
 	}

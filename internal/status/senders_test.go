@@ -27,8 +27,16 @@ func TestTablesOfSendersAndStrangers(t *testing.T) {
 		{Registration: hostile, Mail: status.Mail{TLS: hostile}},
 		{},
 	})
-	if want := "registrations/lsa-physics/mfp.cue                 2        12        40      1,333       2,001    1.1 GiB     1,234  2026-11-23 14:00 UTC  TLS 1.3\n"; !strings.Contains(senders, want) {
+	if want := "registrations/lsa-physics/mfp.cue                 2        12        40      1,333       2,001      1.1 GiB     1,234  2026-11-23 14:00 UTC  TLS 1.3\n"; !strings.Contains(senders, want) {
 		t.Errorf("got\n%s\nwant\n%s", senders, want)
+	}
+	long := "registrations/lsa-physics/randall/" + strings.Repeat("x", 30) + ".cue"
+	table := status.SendersText([]status.Sender{{Registration: long, Mail: status.Mail{Last: now, Octets: 1023}}, {Registration: "registrations/a.cue", Mail: status.Mail{Last: now, Octets: 1 << 40}}}) +
+		status.AllowancesText([]status.Allowance{{IP: mfp, Registration: long}, {IP: mfp}})
+	for i, column := range []int{strings.Index(table, "LAST"), strings.Index(table[strings.Index(table, "ADDRESS  "):], "DEVICE")} {
+		if lines := strings.Split(table, "\n")[3*i : 3*i+3]; lines[1][column-1] != ' ' || lines[2][column-1] != ' ' || lines[1][column] == ' ' || lines[2][column] == ' ' {
+			t.Errorf("the columns are not straight:\n%s", strings.Join(lines, "\n"))
+		}
 	}
 	strangers := status.StrangersText([]status.Stranger{
 		{IP: mfp, First: now.Add(-time.Hour), Last: now, Count: 1200, Stage: "RCPT", Said: "550 5.7.1 141.211.13.21 is not registered"},
