@@ -104,8 +104,12 @@ func newBrakeRelease(o Options, socket *string) *cobra.Command {
 			}
 			return err
 		}
-		_, err = fmt.Fprintf(o.Stdout, "%s is released; it was at the step %s\n  %s on\n  the brake does not look at it for %s\n",
-			printable(got.Registration), printable(got.Before), count(got.Queued, "message in the queue goes", "messages in the queue go"), printable(got.FreeFor))
+		looks := "does not look at it for " + printable(got.FreeFor)
+		if got.FreeFor == "0s" {
+			looks = "looks at it from now on"
+		}
+		_, err = fmt.Fprintf(o.Stdout, "%s is released; it was at the step %s\n  %s on\n  the brake %s\n",
+			printable(got.Registration), printable(got.Before), count(got.Queued, "message in the queue goes", "messages in the queue go"), looks)
 		return err
 	}
 	return cmd

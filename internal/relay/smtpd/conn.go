@@ -215,6 +215,10 @@ func (c *conn) hangUp() {
 	c.handout, c.pushed, c.pending = nil, "", nil
 }
 
+// tlsHandshake begins what a client says that is set to TLS from the start, and
+// no command: the type of its first record.
+const tlsHandshake = 22
+
 // readCommand reads one whole command line and checks its octets. It says and
 // does itself what is to be said and done where there is none.
 func (c *conn) readCommand() (string, bool) {
@@ -229,7 +233,14 @@ func (c *conn) readCommand() (string, bool) {
 	}
 	c.narrow()
 	c.lineBy = time.Now().Add(c.srv.limits.Command)
-	line, err := c.in.ReadSlice('\n')
+	line, err := c.in.Peek(1)
+	if err == nil && line[0] == tlsHandshake && c.tlsState == "" { // it would send no line, and wait
+		c.fail(sayTLSAtOnce())
+		return "", false
+	}
+	if err == nil {
+		line, err = c.in.ReadSlice('\n')
+	}
 	switch {
 	case errors.Is(err, bufio.ErrBufferFull), err == nil && len(line) > maxCommand+2:
 		c.fail(sayLongCommand())

@@ -389,6 +389,9 @@ func sayTooManyRecipients(most int) reply {
 func (s *Server) sayTLSFirst() reply {
 	return reply{mail.CodeMustStartTLS, mail.Enhanced{5, 7, 0}, "this port needs STARTTLS first; a device that cannot do TLS uses port 25", "tls", nil}
 }
+func sayTLSAtOnce() reply {
+	return reply{mail.CodeSyntax, mail.Enhanced{5, 5, 2}, "a session begins in clear text here: set the machine to STARTTLS, or to no encryption, and not to SSL or TLS from the start", "tls", nil}
+}
 func sayNoTLS() reply {
 	return reply{mail.CodeNotImplemented, mail.Enhanced{5, 5, 1}, "STARTTLS is not offered here", "tls", nil}
 }

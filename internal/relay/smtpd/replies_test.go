@@ -102,6 +102,7 @@ func longest(s *Server) map[string]struct {
 		"sayNeedUTF8":          of(plainly, sayNeedUTF8()),
 		"sayTooManyRecipients": of(plainly, sayTooManyRecipients(1<<31)),
 		"sayTLSFirst":          of(plainly, s.sayTLSFirst()),
+		"sayTLSAtOnce":         of(plainly, sayTLSAtOnce()),
 		"sayNoTLS":             of(plainly, sayNoTLS()),
 		"sayHiddenTLS":         of(theClient, s.sayHiddenTLS(addr)),
 		"sayFailedTLS":         of(theClient, s.sayFailedTLS(addr, strings.Repeat("tls: client offered only unsupported versions: [302 301] ", 100), false)),
