@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.edu/gatepost/internal/relay/spool"
@@ -122,37 +124,70 @@ func (q *Queue) loaded() error {
 	return nil
 }
 
+// How many messages of a piece are done at a time: what waits for the disk for
+// each message shares its syncs.
+func (v Verb) atOnce() int {
+	if v == Bounce || v == Delete {
+		return 32
+	}
+	return 1
+}
+
 // doPiece does one piece of an order, brings it to the disk, and tells.
 func (q *Queue) doPiece(ctx context.Context, o Order, piece []spool.ID, tell func(Did) error) error {
-	var did []Did
-	var stop error
-	for _, id := range piece {
-		if stop = ctx.Err(); stop != nil {
-			break
-		}
-		note, err := q.act(ctx, o.Verb, id, word{o.Reason, o.Operator})
-		d := Did{ID: id, Fate: fate(err), Note: note}
-		if d.Fate == "" {
-			stop = fmt.Errorf("queue: %s of %s: %w", o.Verb, id, err)
-			break
-		}
-		if err != nil && d.Fate != Gone {
-			d.Note = err.Error()
-		}
-		did = append(did, d)
+	did := make([]Did, len(piece)) // without a Fate: nothing was done
+	var next atomic.Int64
+	var stop atomic.Pointer[error]
+	var working sync.WaitGroup
+	for range min(o.Verb.atOnce(), len(piece)) {
+		working.Go(func() {
+			for stop.Load() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= len(piece) {
+					return
+				}
+				err := ctx.Err()
+				if err == nil {
+					did[i], err = q.doOne(ctx, o, piece[i])
+				}
+				if err != nil {
+					stop.CompareAndSwap(nil, &err)
+				}
+			}
+		})
 	}
+	working.Wait()
+	var stopped error
+	if err := stop.Load(); err != nil {
+		stopped = *err
+	}
+	did = slices.DeleteFunc(did, func(d Did) bool { return d.Fate == "" })
 	if len(did) == 0 {
-		return stop
+		return stopped
 	}
 	if err := q.store.Sync(); err != nil {
-		return cmp.Or(stop, err)
+		return cmp.Or(stopped, err)
 	}
 	for _, d := range did {
 		if err := tell(d); err != nil {
-			return cmp.Or(stop, err)
+			return cmp.Or(stopped, err)
 		}
 	}
-	return stop
+	return stopped
+}
+
+// doOne does an order to one message. The error is one of the store, and so
+// that of all messages.
+func (q *Queue) doOne(ctx context.Context, o Order, id spool.ID) (Did, error) {
+	note, err := q.act(ctx, o.Verb, id, word{o.Reason, o.Operator})
+	d := Did{ID: id, Fate: fate(err), Note: note}
+	if d.Fate == "" {
+		return Did{}, fmt.Errorf("queue: %s of %s: %w", o.Verb, id, err)
+	}
+	if err != nil && d.Fate != Gone {
+		d.Note = err.Error()
+	}
+	return d, nil
 }
 
 // fate is what an error of act means for one message; "" if it is the store's
