@@ -2,9 +2,13 @@ package daemon_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -282,4 +286,63 @@ func (a *answers) done() (ids []spool.ID) {
 		}
 	}
 	return ids
+}
+
+// TestOrdersThatAreNone: the socket takes no order that does not say, word for
+// word, what it is about.
+func TestOrdersThatAreNone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start()
+	w.hop.answerTo("RCPT", "450 4.2.1 later")
+	w.accepted("127.0.0.1", "it stays")
+	many := strings.Repeat(`"0",`, queue.MaxIDs) + `"0"`
+	for _, test := range []struct {
+		path, body string
+		code       int
+		says       string
+	}{
+		{"orders", `{"verb":"delete"}`, 400, "does not say up to which message"},
+		{"orders", `{"verb":"delete","filter":{"status":"waiting"}}`, 400, "does not say up to which message"},
+		{"orders", `{"verb":"shred","ids":["0"]}`, 400, "no verb"},
+		{"orders", `{"verb":"delete","ids":["0"],"upTo":"v"}`, 400, "names messages and chooses"},
+		{"orders", `{"verb":"delete","ids":["0"],"filter":{"to":"a@b"}}`, 400, "names messages and chooses"},
+		{"orders", `{"verb":"delete","ids":[` + many + `]}`, 400, "too many"},
+		{"orders", `{"verb":"bounce","ids":["0"],"reason":"two\nlines"}`, 400, "the reason"},
+		{"orders", `{"verb":"bounce","ids":["0"],"operator":"` + strings.Repeat("x", 65) + `"}`, 400, "the operator"},
+		{"orders", `{"verb":"delete","id":"0"}`, 400, "not understood"},
+		{"orders", `{"verb":"delete","upTo":"v","filter":{"client":"somewhere"}}`, 400, "not understood"},
+		{"orders", `{"verb":"delete","ids":["` + strings.Repeat("x", 70_000) + `"]}`, 400, "too large"},
+		{"choice", `{"too":"a@b"}`, 400, "not understood"},
+		{"orders", `{"verb":"delete","ids":["../../etc/passwd"]}`, 200, `"fate":"gone"`},
+		{"orders", `{"verb":"delete","upTo":"0"}`, 200, `{"end":true}`},
+	} {
+		code, text := w.post("/v1/queue/"+test.path, test.body)
+		if code != test.code || !strings.Contains(text, test.says) {
+			t.Errorf("%s %.60s: %d %s, and not %d with %q", test.path, test.body, code, text, test.code, test.says)
+		}
+	}
+	if n := w.report().Queue.Entries; n != 1 {
+		t.Errorf("%d messages are left", n)
+	}
+}
+
+// post sends something to the operators' socket.
+func (w *world) post(path, body string) (code int, text string) {
+	w.t.Helper()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", w.socket)
+	}}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport}).Post("http://gatepostd"+path, "application/json", strings.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return resp.StatusCode, string(data)
 }

@@ -209,16 +209,30 @@ func TestARetryIsKeptOverARestart(t *testing.T) {
 		b := run(t, Options{}, mem, c)
 		e := b.send("r", "a@one.example")
 		pass(time.Second)
-		b.stop()
-		b = run(t, Options{}, mem, c)
-		defer b.stop()
-		pass(time.Second)
-		c.set(func() { c.down["one.example"] = false })
+		c.set(func() { c.down["one.example"], c.takes = false, time.Hour })
 		if did, err := b.do(Order{Verb: Retry, IDs: []spool.ID{e.ID}}); err != nil || did[e.ID].Fate != Done {
 			t.Errorf("%v, %v", did, err)
 		}
-		if c.delivered("a@one.example") != 1 {
+		if c.tried("a@one.example") != 2 {
 			t.Error("it is not tried at once")
+		}
+		c.set(func() { // what is under way comes to nothing
+			c.takes = 0
+			c.outcomes = func(mail.Address, int) mail.Result { return mail.Result{} }
+		})
+		mem.mu.Lock()
+		kept := clone(new(mem.entries[e.ID]))
+		mem.mu.Unlock()
+		b.stop()
+		mem.mu.Lock()
+		mem.entries[e.ID] = *kept // as a kill leaves it
+		mem.mu.Unlock()
+		c.set(func() { c.outcomes = delivered })
+		b = run(t, Options{}, mem, c)
+		defer b.stop()
+		pass(time.Second)
+		if c.delivered("a@one.example") == 0 || mem.len() != 0 {
+			t.Error("after a restart it waits for its time again")
 		}
 	})
 }
@@ -234,11 +248,19 @@ func TestAnOrderThatCannotBeKeptIsNotToldDone(t *testing.T) {
 			t.Errorf("%v, %v", did, err)
 		}
 		b.mem.failing, b.mem.full = nil, true
+		if err := b.order(Release, a.ID, ""); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
 		if did, err := b.do(Order{Verb: Bounce, IDs: []spool.ID{a.ID}}); !errors.Is(err, spool.ErrFull) || len(did) != 0 {
 			t.Errorf("a DSN on a full disk: %v, %v", did, err)
 		}
 		if _, err := b.Show(a.ID); err != nil {
 			t.Errorf("it is lost: %v", err)
+		}
+		pass(10 * time.Minute)
+		if n := b.c.tried("late@one.example"); n != 2 {
+			t.Errorf("it is not tried any more: %d attempts", n)
 		}
 		b.mem.full = false
 		if did, err := b.do(Order{Verb: Bounce, IDs: []spool.ID{a.ID}}); err != nil || did[a.ID].Fate != Done || len(b.c.dsns()) != 1 {
