@@ -250,6 +250,9 @@ func newQueueShow(o Options, socket *string) *cobra.Command {
 	return cmd
 }
 
+// maxHops is how many next hops of one message are shown.
+const maxHops = 5
+
 // showRow writes one message in full.
 func showRow(w io.Writer, r *queue.Row, now time.Time) error {
 	var b bytes.Buffer
@@ -280,6 +283,11 @@ func showRow(w io.Writer, r *queue.Row, now time.Time) error {
 	row("arrived", arrived)
 	row("size", octets(r.Size))
 	row("attempts", strconv.Itoa(r.Attempts))
+	hops := strings.Join(r.Destinations[:min(len(r.Destinations), maxHops)], ", ")
+	if n := len(r.Destinations) - maxHops; n > 0 {
+		hops += " and " + thousands(n) + " more"
+	}
+	row("goes to", hops)
 	if r.Reason == "" && !r.Next.IsZero() {
 		next := moment(r.Next)
 		if !r.Next.After(now) {
