@@ -264,8 +264,16 @@ func newUnblock(o Options) *cobra.Command {
 func printUnblocked(w io.Writer, got status.BlockEnded) error {
 	var b bytes.Buffer
 	name := printable(got.Prefix)
+	byBrake := strings.HasPrefix(got.Reason, status.ByBrake)
 	if len(got.Still) == 0 {
 		fmt.Fprintf(&b, "%s is no longer blocked\n", name)
+		if got.Queued > 0 && !byBrake {
+			perhaps := ""
+			if got.QueuedMore {
+				perhaps = "; there may be more"
+			}
+			fmt.Fprintf(&b, "  %s%s\n", count(got.Queued, "message in the queue goes on, unless something else holds it", "messages in the queue go on, unless something else holds them"), perhaps)
+		}
 	} else {
 		fmt.Fprintf(&b, "%s is no longer blocked by command, and still blocked:\n", name)
 		for _, k := range got.Still {
@@ -276,7 +284,7 @@ func printUnblocked(w io.Writer, got status.BlockEnded) error {
 			fmt.Fprintf(&b, "  %s%s, %s: %s\n", as, k.Place(), k.End(), printable(k.Reason))
 		}
 	}
-	if strings.HasPrefix(got.Reason, status.ByBrake) {
+	if byBrake {
 		fmt.Fprintf(&b, "  the abuse brake made that block, and goes on with its registration; to end that: gatepost brake release %s --reason '…'\n", name)
 	}
 	_, err := w.Write(b.Bytes())

@@ -203,6 +203,7 @@ func (r *relay) endBlock(w http.ResponseWriter, req *http.Request) {
 		refuse(w, http.StatusBadRequest, err.Error(), "")
 		return
 	}
+	queued, more := r.queuedIn(req.Context(), p) // before it goes on
 	b, err := r.blocks.Remove(p)
 	switch now := time.Now(); {
 	case errors.Is(err, blocks.ErrUnknown):
@@ -213,6 +214,7 @@ func (r *relay) endBlock(w http.ResponseWriter, req *http.Request) {
 	default:
 		out := status.BlockEnded{Blocked: r.commandReport(b, now), Still: r.covering(p, now)}
 		out.Agreed = ""
+		out.Queued, out.QueuedMore = queued, more
 		answer(w, out)
 	}
 }

@@ -116,7 +116,7 @@ func TestBreakGlass(t *testing.T) {
 	}
 	w.waitReport("the mail is held", func(r status.Report) bool { return r.Queue.Depth["held"] == 2 })
 
-	w.says(w.ok("unblock", "127.0.0.1"), "127.0.0.1 is no longer blocked\n")
+	w.says(w.ok("unblock", "127.0.0.1"), "127.0.0.1 is no longer blocked\n  2 messages in the queue go on, unless something else holds them\n")
 	w.arrives("under way")
 	w.accepted("127.0.0.1", "and new mail")
 	w.arrives("and new mail")

@@ -39,7 +39,9 @@ type BlockAdded struct {
 // A BlockEnded is what taking a block by command back has led to.
 type BlockEnded struct {
 	Blocked
-	Still []Blocked `json:"still"` // blocks in force over the whole of the prefix still
+	Still      []Blocked `json:"still"`                // blocks in force over the whole of the prefix still
+	Queued     int       `json:"queued"`               // messages of it in the queue
+	QueuedMore bool      `json:"queuedMore,omitempty"` // and perhaps more: not all of the queue was looked at
 }
 
 // Blocks are how the break-glass blocks of a relay stand.
