@@ -57,7 +57,7 @@ func TestSignedCommitsOnly(t *testing.T) {
 	w.register = fmt.Sprintf(", verify: keys: [%q]", keys)
 	w.configure()
 	var stdout, stderr bytes.Buffer
-	if code := daemon.Check(w.config, &stdout, &stderr); code != 0 || !strings.Contains(stdout.String(), "a new commit counts if       it is signed with the one key listed\n") {
+	if code := daemon.Check(w.config, &stdout, &stderr); code != 0 || !regexp.MustCompile(`(?m)^a new commit counts if +it is signed with the one key listed$`).Match(stdout.Bytes()) {
 		t.Errorf("--check: %d\n%s%s", code, stdout.String(), stderr.String())
 	}
 	w.start()
