@@ -364,16 +364,22 @@ func texts(list []ast.Expr) string {
 	return strings.Join(all, " ")
 }
 
+// readme is README.md, and behind it what was too long for it.
 func readme(t *testing.T) string {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(moduleRoot(t), "internal", "README.md"))
-	if err != nil {
-		t.Fatal(err)
+	var all strings.Builder
+	for _, name := range []string{"README.md", "TELLING.md"} {
+		data, err := os.ReadFile(filepath.Join(moduleRoot(t), "internal", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(data)
 	}
-	return string(data)
+	return all.String()
 }
 
-// section is the part of README.md below a heading of the second level.
+// section is the part of README.md, or of TELLING.md, below a heading of the
+// second level.
 func section(t *testing.T, heading string) string {
 	t.Helper()
 	_, rest, ok := strings.Cut(readme(t), "\n## "+heading+"\n")
