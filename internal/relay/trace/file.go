@@ -104,23 +104,10 @@ func (b *Book) append(lines []byte) error {
 func (b *Book) open(n int64) error {
 	now := b.now()
 	names, _ := b.names() // none: another one
-	for _, name := range names[max(0, len(names)-1):] {
-		path := filepath.Join(b.dir, name)
-		info, err := os.Lstat(path)
-		if err != nil || !info.Mode().IsRegular() || info.Size()+n >= maxFile || now.Sub(beginOf(name)) > maxFileAge || beginOf(name).After(now) {
-			break
+	if len(names) > 0 {
+		if done, err := b.goOn(names[len(names)-1], now, n); done {
+			return err
 		}
-		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
-		if err != nil {
-			break
-		}
-		// A line that a crash has cut ends here.
-		k, err := f.WriteString("\n")
-		if err != nil {
-			return errors.Join(err, f.Close())
-		}
-		b.file, b.size, b.begun = f, info.Size()+int64(k), beginOf(name)
-		return nil
 	}
 	name := fmt.Sprintf("%0*d%s", nameDigits, now.UnixMicro(), suffix)
 	f, err := os.OpenFile(filepath.Join(b.dir, name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
@@ -129,6 +116,27 @@ func (b *Book) open(n int64) error {
 	}
 	b.file, b.size, b.begun = f, 0, now
 	return nil
+}
+
+// goOn opens a file that has room for n octets more, to write behind what it
+// holds. It is not done with one that is full, old, or no file of ours.
+func (b *Book) goOn(name string, now time.Time, n int64) (done bool, err error) {
+	path := filepath.Join(b.dir, name)
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size()+n >= maxFile || now.Sub(beginOf(name)) > maxFileAge || beginOf(name).After(now) {
+		return false, nil
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return false, nil
+	}
+	// A line that a crash has cut ends here.
+	k, err := f.WriteString("\n")
+	if err != nil {
+		return true, errors.Join(err, f.Close())
+	}
+	b.file, b.size, b.begun = f, info.Size()+int64(k), beginOf(name)
+	return true, nil
 }
 
 func (b *Book) close() {
