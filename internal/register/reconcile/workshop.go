@@ -96,7 +96,8 @@ func (w *workshop) keep(parsed map[string]*source) {
 // modest holds the garbage of reading very many files down until the function
 // that it returns is called: they leave a quarter of a megabyte each, and with
 // them a heap twice as large as what is kept. It sets the process's soft limit,
-// to no more than there was.
+// to no more than there was; and what was freed goes back to the system, before
+// the next rounds grow the heap beside it.
 func modest(files int) (enough func()) {
 	const (
 		veryMany = 10_000
@@ -108,5 +109,8 @@ func modest(files int) (enough func()) {
 	}
 	before := debug.SetMemoryLimit(-1) // asks
 	debug.SetMemoryLimit(min(before, int64(files)*each+besides))
-	return func() { debug.SetMemoryLimit(before) }
+	return func() {
+		debug.SetMemoryLimit(before)
+		debug.FreeOSMemory()
+	}
 }
