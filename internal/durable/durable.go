@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -88,4 +89,33 @@ func ReadFile(path string, max int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s is over %d bytes", ErrTooLarge, path, max)
 	}
 	return data, nil
+}
+
+// asideSuffix is what the name of a damaged file gets when it is put aside.
+const asideSuffix = ".damaged"
+
+// Aside is where Recover puts the file at path if it is damaged.
+func Aside(path string) string { return path + asideSuffix }
+
+// Recover gives decode the content of a file that a program can do without. No
+// file is no content, and decode is not called. What decode refuses, and what
+// is longer than most bytes, is put aside as Aside(path): damage says why, and
+// whoever calls begins anew. err is what stops a program: a disk that cannot be
+// read, or a file that cannot be put aside; damage may be there beside it.
+func Recover(path string, most int64, decode func([]byte) error) (damage, err error) {
+	data, err := ReadFile(path, most)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case errors.Is(err, ErrTooLarge):
+		damage = err
+	case err != nil:
+		return nil, err
+	default:
+		damage = decode(data)
+	}
+	if damage == nil {
+		return nil, nil
+	}
+	return damage, os.Rename(path, Aside(path))
 }

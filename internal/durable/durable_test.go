@@ -197,6 +197,47 @@ func TestReadFile(t *testing.T) {
 	}
 }
 
+func TestRecover(t *testing.T) {
+	errSense := errors.New("it makes no sense")
+	for name, tc := range map[string]struct {
+		content string // "": there is no file
+		decode  error
+		damage  error
+		aside   bool
+	}{
+		"no file":         {decode: errSense},
+		"a sound one":     {content: "sound"},
+		"one of nonsense": {content: "other", decode: errSense, damage: errSense, aside: true},
+		"one too long":    {content: "much too long", damage: durable.ErrTooLarge, aside: true},
+	} {
+		path := filepath.Join(t.TempDir(), "file")
+		if tc.content != "" {
+			if err := os.WriteFile(path, []byte(tc.content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := ""
+		damage, err := durable.Recover(path, 8, func(data []byte) error {
+			got = string(data)
+			return tc.decode
+		})
+		if !errors.Is(damage, tc.damage) || err != nil {
+			t.Errorf("%s: %v, %v", name, damage, err)
+		}
+		if tc.damage == nil && got != tc.content {
+			t.Errorf("%s: decoded %q", name, got)
+		}
+		aside, _ := os.ReadFile(durable.Aside(path))
+		if _, err := os.Stat(path); tc.aside && (string(aside) != tc.content || err == nil) || !tc.aside && aside != nil {
+			t.Errorf("%s: aside is %q", name, aside)
+		}
+	}
+	dir := t.TempDir() // it cannot be read as a file
+	if damage, err := durable.Recover(dir, 8, func([]byte) error { return errSense }); damage != nil || err == nil {
+		t.Errorf("what cannot be read: %v, %v", damage, err)
+	}
+}
+
 func TestSyncDir(t *testing.T) {
 	if err := durable.SyncDir(t.TempDir()); err != nil {
 		t.Error(err)

@@ -6,10 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -49,10 +47,13 @@ type Records struct {
 // is lost is evidence, and no reason not to take mail.
 func OpenRecords(path string, log *slog.Logger) (*Records, error) {
 	r := &Records{path: path}
-	list, err := readRecords(path)
-	if damage, ok := errors.AsType[*damaged](err); ok {
-		log.Error("the proofs of control cannot be read and are put aside", "event", "proof.damaged", "file", path+".damaged", "err", damage)
-		list, err = nil, os.Rename(path, path+".damaged")
+	var list []Record
+	damage, err := durable.Recover(path, maxFile, func(data []byte) (err error) {
+		list, err = decodeRecords(data)
+		return err
+	})
+	if damage != nil {
+		log.Error("the proofs of control cannot be read and are put aside", "event", "proof.damaged", "file", durable.Aside(path), "err", damage)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("proof: opening the records: %w", err)
@@ -67,33 +68,18 @@ type saved struct {
 	Records []Record `json:"records"`
 }
 
-// damaged is an error of the content, not of the disk.
-type damaged struct{ err error }
-
-func (d *damaged) Error() string { return d.err.Error() }
-func (d *damaged) Unwrap() error { return d.err }
-
-func readRecords(path string) ([]Record, error) {
-	data, err := durable.ReadFile(path, maxFile)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
-	case errors.Is(err, durable.ErrTooLarge):
-		return nil, &damaged{err}
-	case err != nil:
-		return nil, err
-	}
+func decodeRecords(data []byte) ([]Record, error) {
 	var s saved
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if err := dec.Decode(&s); err != nil {
-		return nil, &damaged{fmt.Errorf("reading %s: %w", path, err)}
+		return nil, fmt.Errorf("reading the records: %w", err)
 	}
 	if s.Version != version || dec.More() {
-		return nil, &damaged{fmt.Errorf("reading %s: not a file of records of version %d", path, version)}
+		return nil, fmt.Errorf("not a file of records of version %d", version)
 	}
 	for _, rec := range s.Records {
 		if !rec.Addr.IsValid() || rec.At.IsZero() {
-			return nil, &damaged{fmt.Errorf("reading %s: a record without an address or a time", path)}
+			return nil, errors.New("a record without an address or a time")
 		}
 	}
 	slices.SortStableFunc(s.Records, func(a, b Record) int { return a.At.Compare(b.At) })

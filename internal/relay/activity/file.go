@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
-	"io/fs"
 	"math"
 	"net/netip"
-	"os"
 	"slices"
 	"time"
 
@@ -69,21 +67,13 @@ func Open(o Options) (*Book, error) {
 		b.now = time.Now
 	}
 	b.clear()
-	data, err := durable.ReadFile(b.file, maxFile)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return b, nil
-	case err == nil:
-		err = b.decode(data)
-	case !errors.Is(err, durable.ErrTooLarge):
-		return nil, fmt.Errorf("activity: %w", err)
+	damage, err := durable.Recover(b.file, maxFile, b.decode)
+	if damage != nil {
+		b.log.Error("what was known of the clients cannot be read and is put aside", "event", "activity.damaged", "file", durable.Aside(b.file), "err", damage)
+		b.clear()
 	}
 	if err != nil {
-		b.log.Error("what was known of the clients cannot be read and is put aside", "event", "activity.damaged", "file", b.file+".damaged", "err", err)
-		b.clear()
-		if err := os.Rename(b.file, b.file+".damaged"); err != nil {
-			return nil, fmt.Errorf("activity: %w", err)
-		}
+		return nil, fmt.Errorf("activity: %w", err)
 	}
 	return b, nil
 }

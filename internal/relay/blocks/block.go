@@ -85,6 +85,9 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
+// WideWords say in plain words which prefixes are wide.
+func WideWords() string { return fmt.Sprintf("more than a /%d of IPv4 or a /%d of IPv6", wide4, wide6) }
+
 // Wide reports whether p holds so many addresses that a mistake is likely:
 // more than a /20 of IPv4, or a /48 of IPv6.
 func Wide(p netip.Prefix) bool {

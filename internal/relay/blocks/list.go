@@ -110,7 +110,7 @@ func Open(o Options) (*List, error) {
 }
 
 func (l *List) file() string     { return filepath.Join(l.o.Dir, "commands") }
-func (l *List) aside() string    { return l.file() + ".damaged" }
+func (l *List) aside() string    { return durable.Aside(l.file()) }
 func (l *List) lastGood() string { return filepath.Join(l.o.Dir, "file.last-good") }
 
 // load reads the file of the blocks by command. A damaged one is copied aside

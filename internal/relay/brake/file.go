@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
-	"io/fs"
 	"log/slog"
-	"os"
 	"time"
 
 	"example.edu/gatepost/internal/durable"
@@ -65,21 +63,13 @@ func Open(o Options) (*Brake, error) {
 	if o.File == "" {
 		return b, nil
 	}
-	data, err := durable.ReadFile(o.File, maxFile)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return b, nil
-	case err == nil:
-		err = b.decode(data)
-	case !errors.Is(err, durable.ErrTooLarge):
-		return nil, fmt.Errorf("brake: %w", err)
+	damage, err := durable.Recover(o.File, maxFile, b.decode)
+	if damage != nil {
+		b.log.Error("what the brake knew cannot be read and is put aside; nobody is braked", "event", "brake.damaged", "file", durable.Aside(o.File), "err", damage)
+		b.clear()
 	}
 	if err != nil {
-		b.log.Error("what the brake knew cannot be read and is put aside; nobody is braked", "event", "brake.damaged", "file", o.File+".damaged", "err", err)
-		b.clear()
-		if err := os.Rename(o.File, o.File+".damaged"); err != nil {
-			return nil, fmt.Errorf("brake: %w", err)
-		}
+		return nil, fmt.Errorf("brake: %w", err)
 	}
 	return b, nil
 }

@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"net/netip"
-	"os"
 	"time"
 
 	"example.edu/gatepost/internal/durable"
@@ -65,21 +63,13 @@ func Open(o Options) (*Budgets, error) {
 	if b.file == "" {
 		return b, nil
 	}
-	data, err := durable.ReadFile(b.file, maxFile)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return b, nil
-	case err == nil:
-		err = b.decode(data, b.now())
-	case !errors.Is(err, durable.ErrTooLarge):
-		return nil, fmt.Errorf("limits: %w", err)
+	damage, err := durable.Recover(b.file, maxFile, func(data []byte) error { return b.decode(data, b.now()) })
+	if damage != nil {
+		b.log.Error("what the clients have used cannot be read and is put aside; every budget is full", "event", "limits.damaged", "file", durable.Aside(b.file), "err", damage)
+		b.clear()
 	}
 	if err != nil {
-		b.log.Error("what the clients have used cannot be read and is put aside; every budget is full", "event", "limits.damaged", "file", b.file+".damaged", "err", err)
-		b.clear()
-		if err := os.Rename(b.file, b.file+".damaged"); err != nil {
-			return nil, fmt.Errorf("limits: %w", err)
-		}
+		return nil, fmt.Errorf("limits: %w", err)
 	}
 	return b, nil
 }
