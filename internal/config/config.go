@@ -121,8 +121,8 @@ func (v Verify) String() string {
 
 // Deliver says how mail leaves.
 type Deliver struct {
-	Smarthosts []string // "host:port"; empty: to the MX of each domain
-	TLS        string   // TLSOpportunistic or TLSOff
+	Smarthosts []Smarthost // empty: to the MX of each domain
+	TLS        string      // TLSOpportunistic or TLSOff
 	Timeouts   Timeouts
 }
 

@@ -96,7 +96,7 @@ queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 		Register: Register{Repository: "/srv/register.git", Branch: "prod/eu", Poll: 90 * time.Second, TokenFile: "/etc/t", MaxRemovals: 1,
 			Webhook: &Webhook{Listen: "127.0.0.1:9588", SecretFile: "/etc/s"}},
 		State: "/data",
-		Deliver: Deliver{Smarthosts: []string{"mx1.umich.edu:25", "192.0.2.9:2525"}, TLS: TLSOff, Timeouts: Timeouts{
+		Deliver: Deliver{Smarthosts: []Smarthost{{"mx1.umich.edu:25", 0}, {"192.0.2.9:2525", 1}}, TLS: TLSOff, Timeouts: Timeouts{
 			Connect: 5 * time.Second, Command: time.Minute, Data: time.Minute, Dot: time.Hour}},
 		Proof:   Proof{SecretFile: "/etc/proof"},
 		Blocks:  Blocks{File: "/etc/gatepost/blocks"},
@@ -113,6 +113,16 @@ queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestSmarthostsWithPreferences(t *testing.T) {
+	got, err := CheckRelay("relay.cue", []byte(minimal+`deliver: smarthosts: [{host: "a:25", preference: 10}, {host: "[2001:db8::1]:2525", preference: 0}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []Smarthost{{"a:25", 10}, {"[2001:db8::1]:2525", 0}}; !slices.Equal(got.Deliver.Smarthosts, want) {
+		t.Errorf("%v", got.Deliver.Smarthosts)
 	}
 }
 
@@ -176,6 +186,14 @@ func TestRefused(t *testing.T) {
 		"half of the campus a balancer":       {minimal + `listen: proxy: ["2001:db8::/32"]`, "2001:db8::/32 is wider than /48"},
 		"balancer with bits":                  {minimal + `listen: proxy: ["192.0.2.7/24"]`, "listen.proxy[0]: 192.0.2.7/24 has bits behind its length"},
 		"many balancers":                      {minimal + `listen: proxy: [` + strings.Repeat(`"192.0.2.7",`, 65) + `]`, "listen.proxy has 65 entries, and may have 64"},
+		"smarthosts of both kinds":            {minimal + `deliver: smarthosts: ["a:25", {host: "b:25", preference: 1}]`, "deliver.smarthosts has entries with a preference and others without"},
+		"smarthost without a host":            {minimal + `deliver: smarthosts: [{preference: 1}]`, "deliver.smarthosts[0] has no host"},
+		"smarthost without a preference":      {minimal + `deliver: smarthosts: [{host: "b:25"}]`, "deliver.smarthosts[0] has no preference"},
+		"smarthost with half a preference":    {minimal + `deliver: smarthosts: [{host: "b:25", preference: 1.5}]`, "deliver.smarthosts[0] has no preference"},
+		"smarthost with a port only":          {minimal + `deliver: smarthosts: [{host: "b", preference: 1}]`, `deliver.smarthosts[0].host: "b" is not of the form host:port`},
+		"smarthost with a mistyped field":     {minimal + `deliver: smarthosts: [{host: "b:25", preference: 1, pref: 1}]`, `there is no field "pref" in deliver.smarthosts[0]`},
+		"smarthost that is a number":          {minimal + `deliver: smarthosts: [25]`, "deliver.smarthosts[0] is neither a text nor {host, preference}"},
+		"many smarthosts":                     {minimal + `deliver: smarthosts: [` + strings.Repeat(`"a:25",`, 33) + `]`, "deliver.smarthosts has 33 entries, and may have 32"},
 		"zone":                                {minimal + `listen: relay: ["[fe80::1%eth0]:25"]`, "no IP address"},
 		"long socket":                         {minimal + `listen: socket: "/` + strings.Repeat("x", 110) + `"`, "longer than the 103 bytes"},
 		"credentials in the URL":              {strings.Replace(minimal, "https://", "https://bot:s3cret@", 1), "register.repository holds credentials"},

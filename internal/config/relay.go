@@ -34,7 +34,7 @@ type rawRelay struct {
 	}
 	State   string
 	Deliver struct {
-		Smarthosts []string
+		Smarthosts []any
 		TLS        string
 		Timeouts   struct{ Connect, Command, Data, Dot string }
 	}
@@ -88,9 +88,7 @@ func (d *document) relay(raw *rawRelay) *Relay {
 		Blocks:   Blocks{File: d.absolute("blocks.file", raw.Blocks.File)},
 		Confirm:  raw.Confirm,
 	}
-	for i, host := range raw.Deliver.Smarthosts {
-		r.Deliver.Smarthosts = append(r.Deliver.Smarthosts, d.smarthost(fmt.Sprintf("deliver.smarthosts[%d]", i), host))
-	}
+	r.Deliver.Smarthosts = d.smarthosts("deliver.smarthosts", raw.Deliver.Smarthosts)
 	r.Deliver.TLS = raw.Deliver.TLS
 	t := raw.Deliver.Timeouts
 	r.Deliver.Timeouts = Timeouts{
@@ -285,24 +283,6 @@ func (d *document) listenAddr(path, s string) {
 func portNumber(s string, zero bool) bool {
 	n, err := strconv.ParseUint(s, 10, 16)
 	return err == nil && (n > 0 || zero)
-}
-
-func (d *document) smarthost(path, s string) string {
-	if s == "" && !d.has(path) {
-		return ""
-	}
-	host, port, err := net.SplitHostPort(s)
-	if err != nil || !portNumber(port, false) {
-		d.wrong(path, fmt.Sprintf("%s: %q is not of the form host:port", path, s))
-		return s
-	}
-	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() == "" {
-		return s
-	}
-	if !hostName(host) {
-		d.wrong(path, fmt.Sprintf("%s: %q is neither a host name nor an IP address", path, host))
-	}
-	return s
 }
 
 // hostname checks the relay's own name; a name without a dot, or an address,

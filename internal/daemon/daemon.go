@@ -232,15 +232,7 @@ func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
 
 // openQueue makes what takes mail out.
 func (r *relay) openQueue(c *config.Relay, s *steps) error {
-	t := c.Deliver.Timeouts
-	courier, err := deliver.New(deliver.Options{
-		Hostname:   c.Hostname,
-		Smarthosts: c.Deliver.Smarthosts,
-		NoTLS:      c.Deliver.TLS == config.TLSOff,
-		Timeouts:   deliver.Timeouts{Connect: t.Connect, Greeting: t.Command, Command: t.Command, Data: t.Data, Block: t.Data, End: t.Dot},
-		Logger:     r.log,
-		Registerer: r.registry,
-	})
+	courier, err := deliver.New(r.courierOptions(c))
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,9 @@
 //  1. A connection kept from an earlier message, if there is one; if the peer
 //     has hung up meanwhile, as if there had been none.
 //  2. Else the hosts: the smarthosts, or the domain's MX records, or its
-//     addresses. Each address in turn until one greets us.
+//     addresses. Each address in turn until one greets us and takes the message
+//     on: one that puts off MAIL, says 421 or falls silent before it asked for
+//     the message is followed by the next, for a few times (round.go).
 //  3. Greeting, EHLO (or HELO), STARTTLS if offered and EHLO again. If the
 //     handshake fails, once more without TLS, unless REQUIRETLS forbids it.
 //  4. MAIL, RCPT…, DATA, the body, the dot (transact.go).
@@ -70,10 +72,16 @@ func New(o Options) (*Courier, error) {
 		return nil, errors.New("deliver: no hostname")
 	}
 	c := &Courier{health: health{down: make(map[string]time.Time)}}
-	for _, s := range o.Smarthosts {
+	if o.Preferences != nil && len(o.Preferences) != len(o.Smarthosts) {
+		return nil, errors.New("deliver: not one preference for each smarthost")
+	}
+	for i, s := range o.Smarthosts {
 		h, err := parseSmarthost(s)
 		if err != nil {
 			return nil, err
+		}
+		if h.pref = i; o.Preferences != nil {
+			h.pref = o.Preferences[i]
 		}
 		c.smart = append(c.smart, h)
 	}
@@ -140,51 +148,6 @@ func (c *Courier) Deliver(ctx context.Context, e *spool.Entry, body func() (io.R
 	return a.results
 }
 
-// attempt is the plan of the package comment.
-func (c *Courier) attempt(ctx context.Context, destination string, m message) attempt {
-	requireTLS := m.e.Envelope.RequireTLS
-	if s := c.kept(destination, requireTLS); s != nil {
-		t := s.transact(ctx, m)
-		if a := c.finish(destination, t, requireTLS); !t.stale || ctx.Err() != nil {
-			c.metrics.connection("reused")
-			a.reused = true
-			return a
-		}
-		c.metrics.connection("stale")
-	}
-	hosts, nowhere := c.route(ctx, destination)
-	if nowhere != nil {
-		return attempt{results: all(*nowhere, len(m.rcpts))}
-	}
-	var sum failures
-	tries := 0
-	for _, h := range hosts {
-		addrs, err := c.addresses(ctx, h)
-		if err != nil {
-			sum.add(c.unknown(h, err))
-			continue
-		}
-		for _, addr := range addrs {
-			if tries++; tries > maxAddresses || ctx.Err() != nil {
-				break
-			}
-			s, refused := c.connect(ctx, h, addr, requireTLS)
-			if refused != nil {
-				c.metrics.connection("failed")
-				sum.add(*refused)
-				continue
-			}
-			c.metrics.connection("new")
-			c.health.note(h, true, c.o.Now())
-			return c.finish(destination, s.transact(ctx, m), requireTLS)
-		}
-		if ctx.Err() == nil && !requireTLS { // which may want more than the host is to blame for
-			c.health.note(h, false, c.o.Now())
-		}
-	}
-	return attempt{results: all(sum.result(ctx), len(m.rcpts))}
-}
-
 // kept is an idle connection, if there is one fit for the message. One that
 // was made without checking the certificate is not, for REQUIRETLS.
 func (c *Courier) kept(destination string, requireTLS bool) *session {
@@ -194,9 +157,8 @@ func (c *Courier) kept(destination string, requireTLS bool) *session {
 	return c.pool.get(destination)
 }
 
-// finish takes the results and keeps the connection, or ends it.
-func (c *Courier) finish(destination string, t *transaction, requireTLS bool) attempt {
-	a := attempt{results: t.res, hop: t.s.hop, tls: t.s.tls}
+// finish keeps the connection of a transaction, or ends it.
+func (c *Courier) finish(destination string, t *transaction, requireTLS bool) {
 	switch {
 	case t.clean && !requireTLS:
 		c.pool.put(destination, t.s)
@@ -205,7 +167,6 @@ func (c *Courier) finish(destination string, t *transaction, requireTLS bool) at
 	default:
 		t.s.drop()
 	}
-	return a
 }
 
 // connect makes a session that is ready for MAIL, or says why there is none.
@@ -229,7 +190,7 @@ func (c *Courier) connect(ctx context.Context, h host, addr netip.Addr, requireT
 // open makes one TCP connection and brings it up to the last EHLO. It gives a
 // session, or the refusal that the peer spoke, or an error.
 func (c *Courier) open(ctx context.Context, h host, addr netip.Addr, useTLS, requireTLS bool) (_ *session, refused *mail.Result, err error) {
-	where := net.JoinHostPort(addr.String(), h.port)
+	where := where(h, addr)
 	dial, cancel := context.WithTimeout(ctx, c.o.Timeouts.Connect)
 	defer cancel()
 	raw, err := c.o.Dialer.DialContext(dial, "tcp", where)

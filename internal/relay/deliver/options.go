@@ -34,9 +34,12 @@ var (
 // Options of a Courier. Hostname is required, the rest has defaults.
 type Options struct {
 	Hostname   string   // of this relay: said in EHLO, recognised in MX records
-	Smarthosts []string // host, host:port or [address]:port, in order of preference; empty: each domain's own MX
-	Resolver   Resolver // default: net.DefaultResolver
-	Dialer     Dialer   // default: a net.Dialer
+	Smarthosts []string // host, host:port or [address]:port; empty: each domain's own MX
+	// Preferences of the smarthosts, one for each, as of MX records: the lowest
+	// first, and load is spread over those of the same. Nil: in the order given.
+	Preferences []int
+	Resolver    Resolver // default: net.DefaultResolver
+	Dialer      Dialer   // default: a net.Dialer
 	// TLS is used for STARTTLS; its ServerName is replaced by the host's name.
 	// The default verifies nothing, as the alternative is clear text
 	// (RFC 7435): whoever sets it decides otherwise. A failed handshake is

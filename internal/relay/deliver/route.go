@@ -24,7 +24,7 @@ const (
 // smarthosts is the one destination of a relay that has smarthosts.
 const smarthosts = "smarthosts"
 
-// downFor is how long a smarthost that could not be reached is tried last.
+// downFor is how long a smarthost that was of no use is tried last.
 const downFor = 30 * time.Second
 
 // A host is one place to try.
@@ -32,6 +32,7 @@ type host struct {
 	name     string // as configured, or from the MX record; an address literal in brackets
 	port     string
 	addr     netip.Addr // valid if no lookup is needed
+	pref     int        // of a smarthost: the lowest is tried first, at random within one
 	smart    bool       // a smarthost: its refusals are our misconfiguration, never the sender's fault
 	implicit bool       // the domain itself, for want of an MX
 }
@@ -57,7 +58,7 @@ func (c *Courier) Destination(domain string) string {
 // all recipients when there is nowhere to go. RFC 5321 §5.1.
 func (c *Courier) route(ctx context.Context, destination string) ([]host, *mail.Result) {
 	if len(c.smart) > 0 {
-		return c.health.order(c.smart, c.o.Now()), nil
+		return c.health.order(c.smart, c.o.Now(), rand.Shuffle), nil
 	}
 	if literal, ok := strings.CutPrefix(destination, "["); ok { // RFC 5321 §4.1.3
 		addr, err := netip.ParseAddr(strings.TrimPrefix(strings.TrimSuffix(literal, "]"), "ipv6:"))

@@ -234,6 +234,34 @@ func TestSmarthostThatIsDownIsTriedLast(t *testing.T) {
 	}
 }
 
+// Load is spread over smarthosts of one preference; those of a higher one are
+// for when these are of no use.
+func TestSmarthostsByPreference(t *testing.T) {
+	courier := newCourier(t, Options{
+		Smarthosts:  []string{"backup.example", "a.example", "b.example"},
+		Preferences: []int{20, 10, 10},
+	})
+	first := map[string]int{}
+	for range 200 {
+		hosts, _ := courier.route(t.Context(), smarthosts)
+		first[hosts[0].name]++
+		if hosts[2].name != "backup.example" {
+			t.Fatalf("%+v", hosts)
+		}
+	}
+	if len(first) != 2 || first["a.example"] < 50 || first["b.example"] < 50 {
+		t.Errorf("first were %v", first)
+	}
+	courier.health.note(courier.smart[1], false, courier.o.Now())
+	courier.health.note(courier.smart[2], false, courier.o.Now())
+	if hosts, _ := courier.route(t.Context(), smarthosts); hosts[0].name != "backup.example" {
+		t.Errorf("%+v", hosts)
+	}
+	if _, err := New(Options{Hostname: "h", Smarthosts: []string{"a", "b"}, Preferences: []int{1}}); err == nil {
+		t.Error("a preference is missing, and nobody says so")
+	}
+}
+
 func TestDestination(t *testing.T) {
 	direct := newCourier(t, Options{})
 	smart := newCourier(t, Options{Smarthosts: []string{"192.0.2.1"}})

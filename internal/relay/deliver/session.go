@@ -16,13 +16,15 @@ import (
 // goroutine uses it at a time. After any error of read or flush it is in an
 // unknown state and must be dropped.
 type session struct {
-	raw  net.Conn // the TCP connection; deadlines are set here
-	conn net.Conn // raw, or TLS over it
-	r    *bufio.Reader
-	w    *bufio.Writer
-	t    Timeouts
-	hop  string // name of the next hop, for RemoteMTA
-	peer string // name and address, for the operator
+	raw   net.Conn // the TCP connection; deadlines are set here
+	conn  net.Conn // raw, or TLS over it
+	r     *bufio.Reader
+	w     *bufio.Writer
+	t     Timeouts
+	hop   string // name of the next hop, for RemoteMTA
+	peer  string // name and address, for the operator
+	host  host
+	where string // address and port
 
 	ext    map[string]string // of the last EHLO, by upper-case keyword
 	tls    string            // TLS version; "" for clear text
@@ -35,7 +37,7 @@ type session struct {
 }
 
 func newSession(raw net.Conn, h host, addr string, t Timeouts, now time.Time) *session {
-	s := &session{raw: raw, t: t, hop: h.name, peer: h.name + " (" + addr + ")", ctx: context.Background(), born: now}
+	s := &session{raw: raw, t: t, hop: h.name, peer: h.name + " (" + addr + ")", host: h, where: addr, ctx: context.Background(), born: now}
 	s.use(raw)
 	return s
 }

@@ -45,9 +45,11 @@ type transaction struct {
 	mail     bool  // MAIL was accepted
 	data     bool  // 354 was given
 
-	clean  bool // ended in 2xx, with nothing odd on the way: the session may be used again
-	broken bool // not even QUIT is worth saying
-	stale  bool // the peer had hung up before it saw anything: nothing happened
+	left   []int // positions that another next hop may be asked for: this one is in trouble, and has not asked for the message
+	clean  bool  // ended in 2xx, with nothing odd on the way: the session may be used again
+	broken bool  // not even QUIT is worth saying
+	stale  bool  // the peer had hung up before it saw anything: nothing happened
+	down   bool  // it closed the session, or broke it, before it asked for the message
 }
 
 // transact delivers m over s.
@@ -206,13 +208,17 @@ func (t *transaction) envelope(commands []string) bool {
 func (t *transaction) take(k, n int, r reply) bool {
 	got := t.result(r)
 	if r.code == mail.CodeShutdown { // RFC 5321 §3.8: it closes now
-		t.rest(got)
+		t.down = true
+		t.elsewhere(got)
 		return false
 	}
 	switch {
 	case k == 0: // MAIL
 		t.mail = r.ok()
 		if !t.mail {
+			if r.code.Temporary() {
+				t.elsewhere(got)
+			}
 			t.rest(got)
 			return r.code != mail.CodeBadSequence
 		}
@@ -305,8 +311,24 @@ func (t *transaction) result(r reply) mail.Result {
 // lost gives everyone without an outcome that of a broken connection.
 func (t *transaction) lost(err error) bool {
 	t.broken = true
-	t.rest(mail.Result{Status: statusLost(t.s.hop, err), Cause: err.Error()})
+	got := mail.Result{Status: statusLost(t.s.hop, err), Cause: err.Error()}
+	if !t.data { // nobody has the message
+		t.down = true
+		t.elsewhere(got)
+	}
+	t.rest(got)
 	return false
+}
+
+// elsewhere gives r to everyone without an outcome, unless another next hop
+// has a better one: RFC 5321 §5.1.
+func (t *transaction) elsewhere(r mail.Result) {
+	for i, done := range t.done {
+		if !done {
+			t.left = append(t.left, i)
+		}
+	}
+	t.rest(r)
 }
 
 // set gives one recipient its outcome; the first one given stands.

@@ -1,0 +1,23 @@
+package daemon
+
+import (
+	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/relay/deliver"
+)
+
+// courierOptions is how mail leaves, as the configuration says it.
+func (r *relay) courierOptions(c *config.Relay) deliver.Options {
+	t := c.Deliver.Timeouts
+	o := deliver.Options{
+		Hostname:   c.Hostname,
+		NoTLS:      c.Deliver.TLS == config.TLSOff,
+		Timeouts:   deliver.Timeouts{Connect: t.Connect, Greeting: t.Command, Command: t.Command, Data: t.Data, Block: t.Data, End: t.Dot},
+		Logger:     r.log,
+		Registerer: r.registry,
+	}
+	for _, s := range c.Deliver.Smarthosts {
+		o.Smarthosts = append(o.Smarthosts, s.Host)
+		o.Preferences = append(o.Preferences, s.Preference)
+	}
+	return o
+}
