@@ -48,16 +48,17 @@ var rooms = map[string][]string{
 	"internal/register/proof":           {"internal/durable"},
 
 	// The relay's line: spool ← dsn ← queue. Of the register it sees policy and proof only.
-	"internal/relay/spool":    {"internal/mail", "internal/durable"},
-	"internal/relay/dsn":      {"internal/mail", "internal/relay/spool"},
-	"internal/relay/queue":    {"internal/mail", "internal/relay/spool", "internal/relay/dsn"},
-	"internal/relay/deliver":  {"internal/mail", "internal/relay/spool"},
-	"internal/relay/limits":   {"internal/register/policy", "internal/register/registration", "internal/durable"},
-	"internal/relay/activity": {"internal/durable"},
-	"internal/relay/trace":    {"internal/relay/spool"}, // Entry
-	"internal/relay/brake":    {"internal/mail", "internal/durable"},
-	"internal/relay/blocks":   {"internal/durable"},
-	"internal/relay/smtpd":    {"internal/mail", "internal/register/policy", "internal/register/proof", "internal/register/registration"}, // registration: the values inside a Verdict
+	"internal/relay/spool":     {"internal/mail", "internal/durable"},
+	"internal/relay/dsn":       {"internal/mail", "internal/relay/spool"},
+	"internal/relay/queue":     {"internal/mail", "internal/relay/spool", "internal/relay/dsn"},
+	"internal/relay/deliver":   {"internal/mail", "internal/relay/spool"},
+	"internal/relay/tlspolicy": {"internal/mail", "internal/relay/deliver"}, // deliver: the question that it answers
+	"internal/relay/limits":    {"internal/register/policy", "internal/register/registration", "internal/durable"},
+	"internal/relay/activity":  {"internal/durable"},
+	"internal/relay/trace":     {"internal/relay/spool"}, // Entry
+	"internal/relay/brake":     {"internal/mail", "internal/durable"},
+	"internal/relay/blocks":    {"internal/durable"},
+	"internal/relay/smtpd":     {"internal/mail", "internal/register/policy", "internal/register/proof", "internal/register/registration"}, // registration: the values inside a Verdict
 
 	// Faces and wiring.
 	"internal/status":       {"internal/register/registration"}, // Problem

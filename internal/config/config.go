@@ -121,16 +121,11 @@ func (v Verify) String() string {
 
 // Deliver says how mail leaves.
 type Deliver struct {
-	Smarthosts []Smarthost // empty: to the MX of each domain
-	TLS        string      // TLSOpportunistic or TLSOff
+	Smarthosts []Smarthost        // empty: to the MX of each domain
+	TLS        string             // TLSOpportunistic, TLSEncrypt, TLSVerify or TLSOff
+	TLSPolicy  map[string]TLSRule // by domain, ".domain", or smarthost: lower case, an address without brackets
 	Timeouts   Timeouts
 }
-
-// The values of Deliver.TLS.
-const (
-	TLSOpportunistic = "opportunistic"
-	TLSOff           = "off"
-)
 
 // Timeouts are the waits for a next hop. RFC 5321 §4.5.3.2.
 type Timeouts struct {

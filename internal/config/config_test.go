@@ -74,7 +74,7 @@ listen: {socket: "/tmp/x/../g.sock", proxy: ["192.0.2.7", "192.0.2.8/31", "2001:
 register: {repository: "/srv/register.git", branch: "prod/eu", poll: "1m30s", tokenFile: "/etc/t", maxRemovals: 1}
 register: webhook: {listen: "127.0.0.1:9588", secretFile: "/etc/s"}
 state: "/data"
-deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
+deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", tlsPolicy: {"Example.org.": {tls: "verify", mx: ["*.Mail.example.net."]}, ".b_.example": tls: "encrypt", "[2001:DB8::1]": tls: "off"}, timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
 proof: secretFile: "/etc/gatepost/../proof"
 blocks: file: "/etc/gatepost//blocks"
 confirm: true
@@ -96,7 +96,8 @@ queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 		Register: Register{Repository: "/srv/register.git", Branch: "prod/eu", Poll: 90 * time.Second, TokenFile: "/etc/t", MaxRemovals: 1,
 			Webhook: &Webhook{Listen: "127.0.0.1:9588", SecretFile: "/etc/s"}},
 		State: "/data",
-		Deliver: Deliver{Smarthosts: []Smarthost{{"mx1.umich.edu:25", 0}, {"192.0.2.9:2525", 1}}, TLS: TLSOff, Timeouts: Timeouts{
+		Deliver: Deliver{Smarthosts: []Smarthost{{"mx1.umich.edu:25", 0}, {"192.0.2.9:2525", 1}}, TLS: TLSOff, TLSPolicy: map[string]TLSRule{
+			"example.org": {TLSVerify, []string{"*.mail.example.net"}}, ".b_.example": {TLSEncrypt, []string{}}, "2001:db8::1": {TLSOff, []string{}}}, Timeouts: Timeouts{
 			Connect: 5 * time.Second, Command: time.Minute, Data: time.Minute, Dot: time.Hour}},
 		Proof:   Proof{SecretFile: "/etc/proof"},
 		Blocks:  Blocks{File: "/etc/gatepost/blocks"},
@@ -216,6 +217,13 @@ func TestRefused(t *testing.T) {
 		"verify, an organisation":             {minimal + `register: {tokenFile: "/t", verify: github: postmasters: "umich/pm"}`, "is no team's slug"},
 		"verify, no team":                     {minimal + `register: {tokenFile: "/t", verify: github: postmasters: ""}`, "register.verify.github.postmasters is empty"},
 		"verify github":                       {minimal + `register: verify: github: {}`, "postmasters is missing in register.verify.github"},
+		"a policy for nothing":                {minimal + `deliver: tlsPolicy: "": tls: "off"`, `deliver.tlsPolicy."" is no domain`},
+		"a policy for an address of mail":     {minimal + `deliver: tlsPolicy: "a@example.org": tls: "off"`, `deliver.tlsPolicy."a@example.org" is no domain`},
+		"a policy without a word":             {minimal + `deliver: tlsPolicy: "example.org": {}`, "tls is missing"},
+		"a policy of another kind":            {minimal + `deliver: tlsPolicy: "example.org": tls: "maybe"`, "maybe"},
+		"a policy twice":                      {minimal + `deliver: tlsPolicy: {"example.org": tls: "off", "Example.org": tls: "encrypt"}`, "is written twice"},
+		"hosts without a certificate":         {minimal + `deliver: tlsPolicy: "example.org": {tls: "encrypt", mx: ["mx.example.org"]}`, `.mx is of no use but with tls: "verify"`},
+		"hosts that are none":                 {minimal + `deliver: tlsPolicy: "example.org": {tls: "verify", mx: ["*"]}`, `.mx[0]: "*" is no host name`},
 		"no waits":                            {minimal + `queue: retry: []`, "queue.retry has 0 waits"},
 		"negative wait":                       {minimal + `queue: retry: ["-5m"]`, `"-5m" is no length of time`},
 		"warning after expiry":                {minimal + `queue: {expiry: "1h"}`, "not shorter than queue.expiry"},

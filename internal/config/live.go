@@ -39,6 +39,7 @@ func fields() []field {
 		{"state", false, func(r *Relay) any { return r.State }},
 		{"deliver.smarthosts", false, func(r *Relay) any { return r.Deliver.Smarthosts }},
 		{"deliver.tls", false, func(r *Relay) any { return r.Deliver.TLS }},
+		{"deliver.tlsPolicy", false, func(r *Relay) any { return r.Deliver.TLSPolicy }},
 		{"deliver.timeouts.connect", false, func(r *Relay) any { return r.Deliver.Timeouts.Connect }},
 		{"deliver.timeouts.command", false, func(r *Relay) any { return r.Deliver.Timeouts.Command }},
 		{"deliver.timeouts.data", false, func(r *Relay) any { return r.Deliver.Timeouts.Data }},

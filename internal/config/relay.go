@@ -36,6 +36,7 @@ type rawRelay struct {
 	Deliver struct {
 		Smarthosts []any
 		TLS        string
+		TLSPolicy  map[string]TLSRule
 		Timeouts   struct{ Connect, Command, Data, Dot string }
 	}
 	Proof   Proof
@@ -90,6 +91,7 @@ func (d *document) relay(raw *rawRelay) *Relay {
 	}
 	r.Deliver.Smarthosts = d.smarthosts("deliver.smarthosts", raw.Deliver.Smarthosts)
 	r.Deliver.TLS = raw.Deliver.TLS
+	r.Deliver.TLSPolicy = d.tlsPolicy(raw.Deliver.TLSPolicy)
 	t := raw.Deliver.Timeouts
 	r.Deliver.Timeouts = Timeouts{
 		Connect: d.duration("deliver.timeouts.connect", t.Connect, time.Second, 10*time.Minute),

@@ -3,6 +3,7 @@ package daemon
 import (
 	"example.edu/gatepost/internal/config"
 	"example.edu/gatepost/internal/relay/deliver"
+	"example.edu/gatepost/internal/relay/tlspolicy"
 )
 
 // courierOptions is how mail leaves, as the configuration says it.
@@ -10,7 +11,7 @@ func (r *relay) courierOptions(c *config.Relay) deliver.Options {
 	t := c.Deliver.Timeouts
 	o := deliver.Options{
 		Hostname:   c.Hostname,
-		NoTLS:      c.Deliver.TLS == config.TLSOff,
+		Guard:      tlsPolicy(c),
 		Timeouts:   deliver.Timeouts{Connect: t.Connect, Greeting: t.Command, Command: t.Command, Data: t.Data, Block: t.Data, End: t.Dot},
 		Logger:     r.log,
 		Registerer: r.registry,
@@ -20,4 +21,13 @@ func (r *relay) courierOptions(c *config.Relay) deliver.Options {
 		o.Preferences = append(o.Preferences, s.Preference)
 	}
 	return o
+}
+
+// tlsPolicy is what is demanded of next hops.
+func tlsPolicy(c *config.Relay) *tlspolicy.Policy {
+	o := tlspolicy.Options{Least: tlspolicy.Level(c.Deliver.TLS), Rules: make(map[string]tlspolicy.Rule, len(c.Deliver.TLSPolicy))}
+	for name, rule := range c.Deliver.TLSPolicy {
+		o.Rules[name] = tlspolicy.Rule{Level: tlspolicy.Level(rule.TLS), MX: rule.MX}
+	}
+	return tlspolicy.New(o)
 }

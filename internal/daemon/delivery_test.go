@@ -203,3 +203,20 @@ func TestPartlyRefused(t *testing.T) {
 	})
 	w.waitReport("the queue is empty", func(r status.Report) bool { return r.Queue.Entries == 0 })
 }
+
+// TestTLSPolicyIsKept demands TLS of a next hop that has none: the message
+// waits, and the operator is told why. RFC 3207 §4.
+func TestTLSPolicyIsKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.extra = `deliver: tlsPolicy: "127.0.0.1": tls: "encrypt"`
+	w.start()
+	w.accepted("127.0.0.1", "not in clear text")
+	w.eventually("it is deferred", func() bool {
+		_, out := w.gatepost("queue", "list")
+		return strings.Contains(out, `no mail goes there, as deliver.tlsPolicy "127.0.0.1" demands`)
+	})
+	if n := len(w.hop.received()); n != 0 {
+		t.Errorf("%d messages came in clear text", n)
+	}
+}

@@ -41,6 +41,6 @@ type Result struct {
 	Status    Status    `json:"status"`              // the next hop's reply, or one of ours where there was none
 	RemoteMTA string    `json:"remoteMTA,omitempty"` // name of the next hop that Status is from; "" if none was reached
 	Cause     string    `json:"cause,omitempty"`     // for the operator only, never for a peer: the network error, the step
-	TLS       string    `json:"tls,omitempty"`       // TLS version of the attempt; "" for clear text
+	TLS       string    `json:"tls,omitempty"`       // TLS version of the attempt, and what was verified: "TLS 1.3, dane"; "" for clear text
 	At        time.Time `json:"at"`
 }

@@ -12,8 +12,9 @@
 //     addresses. Each address in turn until one greets us and takes the message
 //     on: one that puts off MAIL, says 421 or falls silent before it asked for
 //     the message is followed by the next, for a few times (round.go).
-//  3. Greeting, EHLO (or HELO), STARTTLS if offered and EHLO again. If the
-//     handshake fails, once more without TLS, unless REQUIRETLS forbids it.
+//  3. What is demanded of the connection (demand.go): the guard says.
+//     Greeting, EHLO (or HELO), STARTTLS if offered and EHLO again. If the
+//     handshake fails, once more without TLS, unless TLS is demanded.
 //  4. MAIL, RCPT…, DATA, the body, the dot (transact.go).
 //
 // Invariants:
@@ -23,6 +24,9 @@
 //     be understood included, is Deferred.
 //   - A final dot follows only a body that was sent to its last octet.
 //   - Nothing that was learnt before TLS is believed after it.
+//   - No mail goes over a connection that is less than was demanded of its
+//     host; one that is kept met the demand when it was made, Reuse.Age ago at
+//     most. Mail with REQUIRETLS takes only those that are fit for it.
 //   - All that a peer says is bounded and made printable before it goes on;
 //     every step has a deadline.
 //   - Result.RemoteMTA names the next hop if Status is what it said, and is ""
@@ -47,7 +51,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"strings"
 	"time"
 
 	"example.edu/gatepost/internal/mail"
@@ -96,6 +99,9 @@ func New(o Options) (*Courier, error) {
 		// whose certificate to expect.
 		o.TLS = &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10}
 	}
+	if o.Guard == nil {
+		o.Guard = opportunistic{}
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -119,8 +125,8 @@ func (c *Courier) Close() error {
 // An attempt is what became of one call of Deliver.
 type attempt struct {
 	results []mail.Result
-	hop     string // "" if no next hop was reached
-	tls     string
+	hop     string   // "" if no next hop was reached
+	s       *session // nil likewise; it may have ended
 	reused  bool
 }
 
@@ -143,24 +149,20 @@ func (c *Courier) Deliver(ctx context.Context, e *spool.Entry, body func() (io.R
 		a.results[i].Cause = mail.Printable(a.results[i].Cause, maxCause)
 	}
 	took := time.Since(start)
-	c.metrics.attempt(a.results, a.hop != "", a.tls, took)
+	c.metrics.attempt(a.results, a.s, took)
 	c.log(ctx, e, destination, a, took)
 	return a.results
 }
 
-// kept is an idle connection, if there is one fit for the message. One that
-// was made without checking the certificate is not, for REQUIRETLS.
+// kept is an idle connection, if there is one fit for the message.
 func (c *Courier) kept(destination string, requireTLS bool) *session {
-	if requireTLS {
-		return nil
-	}
-	return c.pool.get(destination)
+	return c.pool.get(destination, func(s *session) bool { return !requireTLS || s.secure && s.has("REQUIRETLS") })
 }
 
 // finish keeps the connection of a transaction, or ends it.
-func (c *Courier) finish(destination string, t *transaction, requireTLS bool) {
+func (c *Courier) finish(destination string, t *transaction) {
 	switch {
-	case t.clean && !requireTLS:
+	case t.clean:
 		c.pool.put(destination, t.s)
 	case !t.broken:
 		t.s.quit()
@@ -170,17 +172,22 @@ func (c *Courier) finish(destination string, t *transaction, requireTLS bool) {
 }
 
 // connect makes a session that is ready for MAIL, or says why there is none.
-func (c *Courier) connect(ctx context.Context, h host, addr netip.Addr, requireTLS bool) (*session, *mail.Result) {
-	s, refused, err := c.open(ctx, h, addr, true, requireTLS)
-	if errors.Is(err, errHandshake) && !requireTLS && ctx.Err() == nil { // RFC 7435 §3: better clear than not at all
-		s, refused, err = c.open(ctx, h, addr, false, false)
+func (c *Courier) connect(ctx context.Context, h host, addr netip.Addr, d *Demand) (*session, *mail.Result) {
+	s, refused, err := c.open(ctx, h, addr, d)
+	if errors.Is(err, errHandshake) && d.Use == Opportunistic && ctx.Err() == nil { // RFC 7435 §3: better clear than not at all
+		s, refused, err = c.open(ctx, h, addr, &Demand{Use: Never})
 	}
 	switch {
 	case err != nil:
-		return nil, &mail.Result{Status: statusUnreached(h, err), Cause: err.Error()}
+		if d.Use == Always && unmet(err) {
+			c.metrics.unmet(d)
+		}
+		return nil, &mail.Result{Status: statusUnreached(h, err), Cause: d.because(err).Error()}
 	case refused != nil:
-		if h.smart {
-			refused.Outcome = mail.Deferred // our misconfiguration: no sender shall lose mail by it
+		if h.smart || d.Use == Always && refused.TLS == "" {
+			// Our misconfiguration, or the word of anybody on the way, as it was
+			// said in clear text: no sender shall lose mail by it.
+			refused.Outcome = mail.Deferred
 		}
 		return nil, refused
 	}
@@ -189,7 +196,7 @@ func (c *Courier) connect(ctx context.Context, h host, addr netip.Addr, requireT
 
 // open makes one TCP connection and brings it up to the last EHLO. It gives a
 // session, or the refusal that the peer spoke, or an error.
-func (c *Courier) open(ctx context.Context, h host, addr netip.Addr, useTLS, requireTLS bool) (_ *session, refused *mail.Result, err error) {
+func (c *Courier) open(ctx context.Context, h host, addr netip.Addr, d *Demand) (_ *session, refused *mail.Result, err error) {
 	where := where(h, addr)
 	dial, cancel := context.WithTimeout(ctx, c.o.Timeouts.Connect)
 	defer cancel()
@@ -227,8 +234,8 @@ func (c *Courier) open(ctx context.Context, h host, addr netip.Addr, useTLS, req
 	if !r.ok() {
 		return nil, refuse(r), nil
 	}
-	if useTLS && !c.o.NoTLS && s.has("STARTTLS") {
-		upgraded, err := s.startTLS(c.tlsConfig(h, requireTLS))
+	if d.Use != Never && s.has("STARTTLS") {
+		upgraded, err := s.startTLS(d.config(c.o.TLS, h))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -241,24 +248,15 @@ func (c *Courier) open(ctx context.Context, h host, addr netip.Addr, useTLS, req
 			}
 		}
 	}
-	if requireTLS && s.tls == "" { // RFC 8689 §4.2.1
+	if d.Use == Always && s.tls == "" {
 		polite = true
 		return nil, nil, s.fault("STARTTLS", errNoTLS)
 	}
+	s.protect(d)
 	if err := ctx.Err(); err != nil {
 		return nil, nil, s.fault("connecting", err)
 	}
 	return s, nil, nil
-}
-
-func (c *Courier) tlsConfig(h host, requireTLS bool) *tls.Config {
-	config := c.o.TLS.Clone()
-	config.ServerName = strings.Trim(h.name, "[]")
-	if requireTLS { // RFC 8689 §4.2.1: the certificate must be verified
-		config.InsecureSkipVerify = false
-		config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
-	}
-	return config
 }
 
 // log writes the one line of an attempt. Queue says what became of each
@@ -279,6 +277,10 @@ func (c *Courier) log(ctx context.Context, e *spool.Entry, destination string, a
 	if !c.o.Logger.Enabled(ctx, level) {
 		return
 	}
+	secured := ""
+	if a.s != nil {
+		secured = a.s.secured()
+	}
 	var cause slog.Attr // what is empty is left out
 	if worst.Cause != "" {
 		cause = slog.String("err", worst.Cause)
@@ -291,7 +293,7 @@ func (c *Courier) log(ctx context.Context, e *spool.Entry, destination string, a
 		slog.Int("delivered", count[mail.Delivered]),
 		slog.Int("deferred", count[mail.Deferred]),
 		slog.Int("failed", count[mail.Failed]),
-		slog.String("tls", a.tls),
+		slog.String("tls", secured),
 		slog.Bool("reused", a.reused),
 		slog.Duration("duration", took),
 		slog.String("status", worst.Status.String()),

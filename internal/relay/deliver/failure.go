@@ -12,7 +12,7 @@ import (
 var (
 	errHandshake = errors.New("TLS handshake failed") // clear text may be tried
 	errInjected  = errors.New("clear text injected")  // it may not: somebody is in between
-	errNoTLS     = errors.New("the message requires TLS and the peer has none")
+	errNoTLS     = errors.New("TLS is demanded, and the peer does not take it")
 )
 
 // The statuses below are of what happened here rather than was said by a next
@@ -39,6 +39,8 @@ func statusDNS(name string) mail.Status {
 // statusUnreached is for a host with which no session came about.
 func statusUnreached(h host, err error) mail.Status {
 	switch {
+	case untrusted(err):
+		return temporary(7, 5, "the certificate of "+h.name+" is not what is demanded of it")
 	case errors.Is(err, errNoTLS), errors.Is(err, errHandshake), errors.Is(err, errInjected):
 		return temporary(7, 10, "no encrypted connection with "+h.name+" is possible")
 	case errors.Is(err, errGarbled):
@@ -54,6 +56,12 @@ func failed(code mail.Code, enhanced mail.Enhanced, text string) mail.Result {
 		Status:  mail.Status{Code: code, Enhanced: enhanced, Text: mail.Printable(text, maxReplyText)},
 		Cause:   "deliver: " + text,
 	}
+}
+
+// noRequireTLS is the result for mail that says REQUIRETLS, at a host that does
+// not know it. RFC 8689 §5.
+func noRequireTLS(host string) mail.Result {
+	return failed(mail.CodeRefused, mail.Enhanced{5, 7, 30}, host+" does not offer REQUIRETLS")
 }
 
 // unknown is the result for a host without an address. Only a domain that

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,11 +11,14 @@ import (
 
 // metrics counts what attempts came to. Label sets are closed:
 // outcome is delivered, deferred or failed; kind is new, reused, stale (kept,
-// but the peer had hung up) or failed; tls is none or the name of a version.
+// but the peer had hung up) or failed; tls is none or the name of a version;
+// protection and demand are the words of Protection.
 type metrics struct {
 	recipients  *prometheus.CounterVec
 	connections *prometheus.CounterVec
 	messages    *prometheus.CounterVec
+	protected   *prometheus.CounterVec
+	demands     *prometheus.CounterVec
 	duration    prometheus.Histogram
 	idle        prometheus.Gauge
 }
@@ -33,6 +37,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "gatepost_deliver_messages_total",
 			Help: "Transactions that reached a next hop, by TLS version (none for clear text).",
 		}, []string{"tls"}),
+		protected: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatepost_deliver_protected_messages_total",
+			Help: "Transactions that delivered to somebody, by what protected them (none, unverified, verified, sts, dane).",
+		}, []string{"protection"}),
+		demands: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatepost_deliver_unmet_demands_total",
+			Help: "Hosts that got no mail because they are not protected as demanded: at least unverified, verified, sts, dane.",
+		}, []string{"demand"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "gatepost_deliver_attempt_duration_seconds",
 			Help:    "Time of one attempt: lookup, connection and transaction.",
@@ -49,25 +61,38 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for _, k := range []string{"new", "reused", "stale", "failed"} {
 		m.connections.WithLabelValues(k)
 	}
+	for p := range protections {
+		m.protected.WithLabelValues(p.String())
+		if p > Clear {
+			m.demands.WithLabelValues(p.String())
+		}
+	}
 	if r != nil {
-		r.MustRegister(m.recipients, m.connections, m.messages, m.duration, m.idle)
+		r.MustRegister(m.recipients, m.connections, m.messages, m.protected, m.demands, m.duration, m.idle)
 	}
 	return m
 }
 
 func (m *metrics) connection(kind string) { m.connections.WithLabelValues(kind).Inc() }
 
-func (m *metrics) attempt(results []mail.Result, reached bool, tls string, took time.Duration) {
+func (m *metrics) attempt(results []mail.Result, s *session, took time.Duration) {
+	delivered := false
 	for i := range results {
 		m.recipients.WithLabelValues(results[i].Outcome.String()).Inc()
+		delivered = delivered || results[i].Outcome == mail.Delivered
 	}
-	if reached {
-		if tls == "" {
-			tls = "none"
+	if s != nil {
+		m.messages.WithLabelValues(cmp.Or(s.tls, "none")).Inc()
+		if delivered {
+			m.protected.WithLabelValues(s.as.String()).Inc()
 		}
-		m.messages.WithLabelValues(tls).Inc()
 	}
 	m.duration.Observe(took.Seconds())
+}
+
+// unmet counts a host that is less than was demanded of it.
+func (m *metrics) unmet(d *Demand) {
+	m.demands.WithLabelValues(max(d.As, Unverified).String()).Inc()
 }
 
 func (m *metrics) setIdle(n int) { m.idle.Set(float64(n)) }

@@ -43,9 +43,9 @@ type Options struct {
 	// TLS is used for STARTTLS; its ServerName is replaced by the host's name.
 	// The default verifies nothing, as the alternative is clear text
 	// (RFC 7435): whoever sets it decides otherwise. A failed handshake is
-	// followed by clear text in any case, unless the message says REQUIRETLS.
+	// followed by clear text in any case, unless the guard demands TLS.
 	TLS        *tls.Config
-	NoTLS      bool // never STARTTLS; a message that says REQUIRETLS then fails
+	Guard      Guard // default: opportunistic TLS, but for a message that says REQUIRETLS
 	Timeouts   Timeouts
 	Reuse      Reuse
 	Now        func() time.Time // default: time.Now
@@ -57,6 +57,7 @@ type Options struct {
 // is that of RFC 5321 §4.5.3.2 where it gives one.
 type Timeouts struct {
 	Lookup   time.Duration // one DNS question: 30 s
+	Guard    time.Duration // finding out what is demanded of a host: 1 min
 	Connect  time.Duration // one TCP connection: 30 s
 	Greeting time.Duration // the 220: 5 min
 	Command  time.Duration // EHLO, STARTTLS, the handshake, MAIL, RCPT: 5 min
@@ -70,6 +71,7 @@ type Timeouts struct {
 func (t Timeouts) orDefaults() Timeouts {
 	return Timeouts{
 		Lookup:   cmp.Or(t.Lookup, 30*time.Second),
+		Guard:    cmp.Or(t.Guard, time.Minute),
 		Connect:  cmp.Or(t.Connect, 30*time.Second),
 		Greeting: cmp.Or(t.Greeting, 5*time.Minute),
 		Command:  cmp.Or(t.Command, 5*time.Minute),

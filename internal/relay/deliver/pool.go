@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -20,14 +21,18 @@ type pool struct {
 	ending sync.WaitGroup        // connections being said goodbye to by their timer
 }
 
-// get takes the newest idle connection to a destination out; nil if there is none.
-func (p *pool) get(destination string) *session {
+// get takes the newest idle connection to a destination out that is fit for what
+// it is wanted for; nil if there is none.
+func (p *pool) get(destination string, fit func(*session) bool) *session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := p.idle[destination]
-	for len(list) > 0 {
-		s := list[len(list)-1]
-		list = list[:len(list)-1]
+	for i := len(list) - 1; i >= 0; i-- {
+		s := list[i]
+		if !fit(s) {
+			continue
+		}
+		list = slices.Delete(list, i, i+1)
 		p.take(destination, list)
 		s.timer.Stop()
 		if p.now().Sub(s.born) < p.reuse.Age {

@@ -121,7 +121,7 @@ func TestCancelledContext(t *testing.T) {
 		s := newSink(t, pipelined+accepted+"B\nS 250 ok\nW")
 		body := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(content)), nil }
 		c := newCourier(t, Options{Smarthosts: []string{s.addr()}})
-		session, refused := c.connect(ctx, c.smart[0], c.smart[0].addr, false)
+		session, refused := c.connect(ctx, c.smart[0], c.smart[0].addr, &Demand{})
 		if refused != nil {
 			t.Fatal(refused)
 		}

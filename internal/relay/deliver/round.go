@@ -33,7 +33,7 @@ func (c *Courier) attempt(ctx context.Context, destination string, m message) at
 	r := &round{c: c, destination: destination, m: m, requireTLS: m.e.Envelope.RequireTLS}
 	if s := c.kept(destination, r.requireTLS); s != nil {
 		t := s.transact(ctx, m)
-		c.finish(destination, t, r.requireTLS)
+		c.finish(destination, t)
 		if !t.stale || ctx.Err() != nil {
 			c.metrics.connection("reused")
 			r.a.reused = true
@@ -51,6 +51,15 @@ func (c *Courier) attempt(ctx context.Context, destination string, m message) at
 	}
 	tries := 0
 	for _, h := range hosts {
+		if ctx.Err() != nil {
+			break
+		}
+		demand := c.demand(ctx, destination, h, r.requireTLS)
+		if demand.Refused != nil {
+			c.metrics.unmet(&demand)
+			r.sum.add(*demand.Refused)
+			continue
+		}
 		addrs, err := c.addresses(ctx, h)
 		if err != nil {
 			r.sum.add(c.unknown(h, err))
@@ -65,7 +74,7 @@ func (c *Courier) attempt(ctx context.Context, destination string, m message) at
 			if tries++; tries > maxAddresses || ctx.Err() != nil {
 				break
 			}
-			s, refused := c.connect(ctx, h, addr, r.requireTLS)
+			s, refused := c.connect(ctx, h, addr, &demand)
 			if refused != nil {
 				c.metrics.connection("failed")
 				r.sum.add(*refused)
@@ -74,8 +83,13 @@ func (c *Courier) attempt(ctx context.Context, destination string, m message) at
 			c.metrics.connection("new")
 			c.health.note(h, true, c.o.Now())
 			reached = true
+			if r.requireTLS && !s.has("REQUIRETLS") { // RFC 8689 §4.2.1: another host may
+				r.sum.add(noRequireTLS(h.name))
+				c.pool.put(destination, s)
+				continue
+			}
 			t := s.transact(ctx, r.m)
-			c.finish(destination, t, r.requireTLS)
+			c.finish(destination, t)
 			if !r.take(ctx, t) {
 				return r.a
 			}
@@ -90,7 +104,7 @@ func (c *Courier) attempt(ctx context.Context, destination string, m message) at
 // take notes what a transaction came to, and reports whether the next hop is
 // to be asked for those whom this one left open.
 func (r *round) take(ctx context.Context, t *transaction) bool {
-	r.a.hop, r.a.tls = t.s.hop, t.s.tls
+	r.a.hop, r.a.s = t.s.hop, t.s
 	r.seen = append(r.seen, t.s.where)
 	r.sessions++
 	if t.down {

@@ -28,6 +28,8 @@ type session struct {
 
 	ext    map[string]string // of the last EHLO, by upper-case keyword
 	tls    string            // TLS version; "" for clear text
+	as     Protection        // what protects it
+	secure bool              // fit for REQUIRETLS
 	ctx    context.Context   // of the attempt in progress
 	disarm func() bool       // ends the watch over ctx
 
@@ -211,6 +213,20 @@ func (s *session) startTLS(config *tls.Config) (bool, error) {
 	s.ext = nil // RFC 3207 §4.2: discard what was learnt before
 	s.tls = tls.VersionName(t.ConnectionState().Version)
 	return true, nil
+}
+
+// protect notes what a session is that came about under d.
+func (s *session) protect(d *Demand) {
+	s.as = d.protection(s.tls)
+	s.secure = d.Secure && s.as >= Verified
+}
+
+// secured is how it is protected, for people: "TLS 1.3, dane"; "" for clear text.
+func (s *session) secured() string {
+	if s.as <= Unverified {
+		return s.tls
+	}
+	return s.tls + ", " + s.as.String()
 }
 
 // quit leaves politely, without waiting long. RFC 5321 §4.1.1.10.

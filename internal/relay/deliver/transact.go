@@ -102,7 +102,7 @@ func (t *transaction) plan() []string {
 		return nil
 	}
 	if env.RequireTLS && !s.has("REQUIRETLS") { // RFC 8689 §4.2.1
-		t.rest(failed(mail.CodeRefused, mail.Enhanced{5, 7, 30}, s.hop+" does not offer REQUIRETLS"))
+		t.rest(noRequireTLS(s.hop))
 		return nil
 	}
 	able := s.has("SMTPUTF8")
@@ -295,7 +295,7 @@ func (t *transaction) lastWords(err error) error {
 // result is what a reply means for a recipient. RFC 5321 §4.2.1; a reply of a
 // class that makes no sense here is not understood, so temporary.
 func (t *transaction) result(r reply) mail.Result {
-	res := mail.Result{Status: r.status(), RemoteMTA: t.s.hop, TLS: t.s.tls}
+	res := mail.Result{Status: r.status(), RemoteMTA: t.s.hop, TLS: t.s.secured()}
 	switch {
 	case r.ok() && t.data:
 		res.Outcome = mail.Delivered
@@ -335,7 +335,7 @@ func (t *transaction) elsewhere(r mail.Result) {
 func (t *transaction) set(i int, r mail.Result) {
 	if !t.done[i] {
 		t.done[i] = true
-		r.TLS = t.s.tls
+		r.TLS = t.s.secured()
 		t.res[i] = r
 	}
 }

@@ -1,0 +1,174 @@
+// Package tlspolicy decides what is demanded of TLS with each next hop. It joins
+// what the configuration says of a domain or a smarthost with what domains say
+// of themselves, and answers the one question of package deliver.
+//
+// It decides only: it makes no connection, judges no certificate itself, and
+// keeps nothing.
+//
+// The order:
+//
+//  1. A rule of the configuration for the domain, or for the smarthost, is the
+//     last word: it holds instead of all that follows, so that an operator can
+//     mend what a domain publishes wrongly.
+//  2. The configuration's default is the least for all others.
+//  3. REQUIRETLS asks for a certificate that can be judged, whatever the rule.
+//
+// RFC 7435 (opportunistic), RFC 8689 (REQUIRETLS).
+package tlspolicy
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/relay/deliver"
+)
+
+// A Level is what the site asks of TLS with a next hop.
+type Level string
+
+// The levels, the least first.
+const (
+	Off           Level = "off"           // never TLS
+	Opportunistic Level = "opportunistic" // where it is offered and works, else clear text
+	Encrypt       Level = "encrypt"       // always, with whatever certificate
+	Verify        Level = "verify"        // … with one for the host's name by a public authority
+)
+
+// A Rule is what the site asks for one domain or smarthost.
+type Rule struct {
+	Level Level
+	// MX are the hosts that mail of the domain may go to: names, or "*.name" for
+	// those one label below. Empty: those that the DNS names, whoever forges it.
+	MX []string
+}
+
+// A Policy is what the site asks. It is never changed, and safe for concurrent use.
+type Policy struct {
+	least Level
+	rules map[string]Rule
+}
+
+var _ deliver.Guard = (*Policy)(nil)
+
+// Options of a Policy.
+type Options struct {
+	Least Level // for all that no rule is for; "": Opportunistic
+	// Rules by domain in lower case and A-labels, or by ".domain" for all below
+	// it; smarthosts by host name or bare address.
+	Rules map[string]Rule
+}
+
+// New makes a Policy.
+func New(o Options) *Policy {
+	p := &Policy{least: o.Least, rules: o.Rules}
+	if p.least == "" {
+		p.least = Opportunistic
+	}
+	return p
+}
+
+// Demand is what is demanded of a host. It implements deliver.Guard.
+func (p *Policy) Demand(_ context.Context, hop deliver.Hop) deliver.Demand {
+	name := hop.Domain
+	if hop.Smart {
+		name = hop.Host
+	}
+	rule, key, own := p.rule(name)
+	if !own {
+		rule = Rule{Level: p.least}
+	}
+	if own && !hop.Smart && len(rule.MX) > 0 && !matchesAny(rule.MX, hop.Host) {
+		return refuse(hop.Host+" is none of the mail servers that deliver.tlsPolicy "+fmt.Sprintf("%q", key)+" names", deliver.Demand{As: deliver.Verified})
+	}
+	d := rule.demand()
+	d.Why = "deliver.tls demands"
+	if own {
+		d.Why = fmt.Sprintf("deliver.tlsPolicy %q demands", key)
+	}
+	// A smarthost is named by the site; a domain's host by who can forge DNS,
+	// unless the rule names it.
+	d.Secure = hop.Smart || len(rule.MX) > 0
+	if hop.RequireTLS {
+		return requireTLS(d, hop)
+	}
+	return d
+}
+
+// rule is the one for a name: its own, or that of the closest domain above it.
+// The form is that of Postfix's smtp_tls_policy_maps.
+func (p *Policy) rule(name string) (Rule, string, bool) {
+	name = strings.Trim(name, "[]")
+	if r, ok := p.rules[name]; ok {
+		return r, name, true
+	}
+	for rest := name; ; {
+		at := strings.IndexByte(rest, '.')
+		if at < 0 {
+			return Rule{}, "", false
+		}
+		if r, ok := p.rules[rest[at:]]; ok {
+			return r, rest[at:], true
+		}
+		rest = rest[at+1:]
+	}
+}
+
+func (r Rule) demand() deliver.Demand {
+	switch r.Level {
+	case Off:
+		return deliver.Demand{Use: deliver.Never}
+	case Encrypt:
+		return deliver.Demand{Use: deliver.Always, As: deliver.Unverified}
+	case Verify:
+		return deliver.Demand{Use: deliver.Always, PKIX: true, As: deliver.Verified}
+	}
+	return deliver.Demand{}
+}
+
+// requireTLS raises a demand to what REQUIRETLS needs. RFC 8689 §4.2.1.
+func requireTLS(d deliver.Demand, hop deliver.Hop) deliver.Demand {
+	switch {
+	case d.Use == deliver.Never:
+		return refuseForGood("the message asks for REQUIRETLS, and "+d.Why+" mail without TLS", d)
+	case d.As >= deliver.Verified:
+		return d
+	}
+	d.Use, d.PKIX, d.As, d.Why = deliver.Always, true, deliver.Verified, "REQUIRETLS demands"
+	return d
+}
+
+// refuse is for a host to which no mail goes now.
+func refuse(text string, d deliver.Demand) deliver.Demand {
+	d.Refused = &mail.Result{
+		Status: mail.Status{Code: mail.CodeLocalError, Enhanced: mail.Enhanced{4, 7, 5}, Text: mail.Printable(text, maxText)},
+		Cause:  "tlspolicy: " + text,
+	}
+	return d
+}
+
+// refuseForGood is for a host to which this message can never go.
+func refuseForGood(text string, d deliver.Demand) deliver.Demand {
+	d.Refused = &mail.Result{
+		Outcome: mail.Failed,
+		Status:  mail.Status{Code: mail.CodeRefused, Enhanced: mail.Enhanced{5, 7, 10}, Text: mail.Printable(text, maxText)},
+		Cause:   "tlspolicy: " + text,
+	}
+	return d
+}
+
+// maxText bounds what a status says, in octets.
+const maxText = 400
+
+// matchesAny reports whether a host is one of some patterns. RFC 8461 §4.1: "*"
+// stands for one whole label, the first.
+func matchesAny(patterns []string, host string) bool {
+	_, parent, _ := strings.Cut(host, ".")
+	for _, p := range patterns {
+		if p == host || parent != "" && p == "*."+parent {
+			return true
+		}
+	}
+	return false
+}

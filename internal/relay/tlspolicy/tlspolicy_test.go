@@ -1,0 +1,86 @@
+package tlspolicy
+
+import (
+	"strings"
+	"testing"
+
+	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/relay/deliver"
+)
+
+// word is a demand in a word.
+func word(d deliver.Demand) string {
+	switch {
+	case d.Refused != nil:
+		return d.Refused.Outcome.String() + " " + d.Refused.Status.Enhanced.String()
+	case d.Use == deliver.Never:
+		return "never"
+	case d.Use == deliver.Opportunistic:
+		return "opportunistic"
+	case d.Secure:
+		return d.As.String() + ", secure"
+	}
+	return d.As.String()
+}
+
+func TestRules(t *testing.T) {
+	rules := map[string]Rule{
+		"clear.example":       {Level: Off},
+		"tls.example":         {Level: Encrypt},
+		"strict.example":      {Level: Verify},
+		"named.example":       {Level: Verify, MX: []string{"mx.named.example", "*.mail.example"}},
+		".below.example":      {Level: Encrypt},
+		".far.below.example":  {Level: Verify},
+		"not.below.example":   {Level: Opportunistic},
+		"mx1.campus.example":  {Level: Verify},
+		"192.0.2.1":           {Level: Encrypt},
+		"outlook.smart":       {Level: Verify, MX: nil},
+		".smart.example":      {Level: Encrypt},
+		"xn--mnchen-3ya.test": {Level: Encrypt},
+	}
+	for _, c := range []struct {
+		name  string
+		least Level
+		hop   deliver.Hop
+		want  string
+		why   string
+	}{
+		{name: "no rule", hop: deliver.Hop{Domain: "example.org", Host: "mx.example.org"}, want: "opportunistic"},
+		{name: "no rule, the default", least: Verify, hop: deliver.Hop{Domain: "example.org", Host: "mx.example.org"}, want: "verified", why: "deliver.tls demands"},
+		{name: "no rule, no TLS", least: Off, hop: deliver.Hop{Domain: "example.org", Host: "mx.example.org"}, want: "never"},
+		{name: "off", least: Verify, hop: deliver.Hop{Domain: "clear.example", Host: "mx.example.org"}, want: "never"},
+		{name: "encrypt", hop: deliver.Hop{Domain: "tls.example", Host: "mx.example.org"}, want: "unverified", why: `deliver.tlsPolicy "tls.example" demands`},
+		{name: "less than the default", least: Verify, hop: deliver.Hop{Domain: "tls.example", Host: "mx.example.org"}, want: "unverified"},
+		{name: "verify", hop: deliver.Hop{Domain: "strict.example", Host: "mx.example.org"}, want: "verified"},
+		{name: "a name", hop: deliver.Hop{Domain: "named.example", Host: "mx.named.example"}, want: "verified, secure"},
+		{name: "a name by a pattern", hop: deliver.Hop{Domain: "named.example", Host: "a.mail.example"}, want: "verified, secure"},
+		{name: "two labels for one", hop: deliver.Hop{Domain: "named.example", Host: "b.a.mail.example"}, want: "deferred 4.7.5"},
+		{name: "none for one", hop: deliver.Hop{Domain: "named.example", Host: "mail.example"}, want: "deferred 4.7.5"},
+		{name: "the host of a forger", hop: deliver.Hop{Domain: "named.example", Host: "mx.evil.example"}, want: "deferred 4.7.5"},
+		{name: "an exact rule is not for what is below", hop: deliver.Hop{Domain: "a.tls.example", Host: "mx.example.org"}, want: "opportunistic"},
+		{name: "a rule for what is below", hop: deliver.Hop{Domain: "a.b.below.example", Host: "mx.example.org"}, want: "unverified", why: `".below.example"`},
+		{name: "… is not for the domain", hop: deliver.Hop{Domain: "below.example", Host: "mx.example.org"}, want: "opportunistic"},
+		{name: "… and the closest counts", hop: deliver.Hop{Domain: "a.far.below.example", Host: "mx.example.org"}, want: "verified"},
+		{name: "… and the exact one before it", hop: deliver.Hop{Domain: "not.below.example", Host: "mx.example.org"}, want: "opportunistic"},
+		{name: "a host's name is no domain", hop: deliver.Hop{Domain: "example.org", Host: "tls.example"}, want: "opportunistic"},
+		{name: "an address literal", hop: deliver.Hop{Domain: "[192.0.2.1]", Host: "[192.0.2.1]"}, want: "unverified"},
+		{name: "a smarthost", hop: deliver.Hop{Host: "mx1.campus.example", Smart: true}, want: "verified, secure"},
+		{name: "a smarthost's address", hop: deliver.Hop{Host: "[192.0.2.1]", Smart: true}, want: "unverified, secure"},
+		{name: "a smarthost below", hop: deliver.Hop{Host: "out.smart.example", Smart: true}, want: "unverified, secure"},
+		{name: "a smarthost without a rule", hop: deliver.Hop{Host: "mx9.campus.example", Smart: true}, want: "opportunistic"},
+		{name: "REQUIRETLS", hop: deliver.Hop{Domain: "example.org", Host: "mx.example.org", RequireTLS: true}, want: "verified", why: "REQUIRETLS demands"},
+		{name: "REQUIRETLS over a weaker rule", hop: deliver.Hop{Domain: "tls.example", Host: "mx.example.org", RequireTLS: true}, want: "verified"},
+		{name: "REQUIRETLS at a smarthost", hop: deliver.Hop{Host: "mx9.campus.example", Smart: true, RequireTLS: true}, want: "verified, secure"},
+		{name: "REQUIRETLS where there is no TLS", hop: deliver.Hop{Domain: "clear.example", Host: "mx.example.org", RequireTLS: true}, want: "failed 5.7.10"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := New(Options{Least: c.least, Rules: rules}).Demand(t.Context(), c.hop)
+			if word(got) != c.want || !strings.Contains(got.Why, c.why) {
+				t.Errorf("%s (%s), want %s", word(got), got.Why, c.want)
+			}
+			if r := got.Refused; r != nil && (r.Cause == "" || r.Status.Text == "" || r.Outcome == mail.Delivered) {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
