@@ -16,13 +16,6 @@ import (
 	"example.edu/gatepost/internal/daemon"
 )
 
-const usage = `gatepostd [--config FILE]          run until SIGTERM or Ctrl-C; the log goes to stderr
-gatepostd [--config FILE] --check  say what is wrong with FILE, or what would be in force
-FILE, by default /etc/gatepost/relay.cue, is described in schema/relay.cue, and is
-read again when it changes: most of it waits for a restart, gatepost status says what.
-Exit codes: 0 fine, 1 problems found, 2 cannot run.
-`
-
 func main() { os.Exit(run()) }
 
 func run() int {
@@ -30,6 +23,7 @@ func run() int {
 	flags.SetOutput(io.Discard)
 	config := flags.String("config", "/etc/gatepost/relay.cue", "")
 	check := flags.Bool("check", false, "")
+	wait := flags.Bool("wait", false, "")
 	err := flags.Parse(os.Args[1:])
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -48,8 +42,11 @@ func run() int {
 	signal.Ignore(syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second one does not wait for what is under way
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := daemon.Run(ctx, daemon.Options{ConfigFile: *config, Logger: log}); err != nil {
+	o := daemon.Options{ConfigFile: *config, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Wait: *wait, Notify: daemon.Notifier(os.Getenv)}
+	if o.Sockets, err = daemon.Passed(os.Getenv); err == nil {
+		err = daemon.Run(ctx, o)
+	}
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "gatepostd: error: %v\ngatepostd: hint: gatepostd --config %s --check; schema/relay.cue describes such a file\n", err, *config)
 		return 2
 	}

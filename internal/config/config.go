@@ -44,6 +44,7 @@ type Relay struct {
 	Limits     Limits
 	Brake      Brake
 	Queue      Queue
+	Drain      time.Duration // for bodies under way at the end, and again for attempts
 
 	// Warnings are findings that do not stop the relay, such as a submission
 	// port without a certificate.

@@ -57,6 +57,7 @@ func TestDefaultsComeFromTheSchema(t *testing.T) {
 			Retry: []time.Duration{5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 40 * time.Minute,
 				time.Hour, 2 * time.Hour, 4 * time.Hour},
 			Expiry: 120 * time.Hour, DelayWarning: 4 * time.Hour},
+		Drain: 30 * time.Second,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -74,6 +75,7 @@ listen: {socket: "/tmp/x/../g.sock", proxy: ["192.0.2.7", "192.0.2.8/31", "2001:
 register: {repository: "/srv/register.git", branch: "prod/eu", poll: "1m30s", tokenFile: "/etc/t", maxRemovals: 1}
 register: webhook: {listen: "127.0.0.1:9588", secretFile: "/etc/s"}
 state: "/data"
+drain: "2m"
 deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", tlsPolicy: {"Example.org.": {tls: "verify", mx: ["*.Mail.example.net."]}, ".b_.example": tls: "encrypt", "[2001:DB8::1]": tls: "off"}, timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
 proof: secretFile: "/etc/gatepost/../proof"
 blocks: file: "/etc/gatepost//blocks"
@@ -111,6 +113,7 @@ queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 			Bounces: BrakePart{0.25, 7}, Spam: BrakePart{1, 8}, HoldAt: 1.5, BlockAt: 1.5,
 			StepAfter: time.Second, SlowEvery: 2 * time.Second, SlowFor: time.Minute, BlockFor: 720 * time.Hour},
 		Queue: Queue{Retry: []time.Duration{time.Minute}, Expiry: 36 * time.Hour},
+		Drain: 2 * time.Minute,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -37,6 +37,7 @@ func fields() []field {
 		{"register.verify", false, func(r *Relay) any { return r.Register.Verify }},
 		{"register.maxRemovals", false, func(r *Relay) any { return r.Register.MaxRemovals }},
 		{"state", false, func(r *Relay) any { return r.State }},
+		{"drain", false, func(r *Relay) any { return r.Drain }},
 		{"deliver.smarthosts", false, func(r *Relay) any { return r.Deliver.Smarthosts }},
 		{"deliver.tls", false, func(r *Relay) any { return r.Deliver.TLS }},
 		{"deliver.tlsPolicy", false, func(r *Relay) any { return r.Deliver.TLSPolicy }},

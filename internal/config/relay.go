@@ -33,6 +33,7 @@ type rawRelay struct {
 		MaxRemovals float64
 	}
 	State   string
+	Drain   string
 	Deliver struct {
 		Smarthosts []any
 		TLS        string
@@ -85,6 +86,7 @@ func (d *document) relay(raw *rawRelay) *Relay {
 		},
 		Register: d.register(raw),
 		State:    d.absolute("state", raw.State),
+		Drain:    d.duration("drain", raw.Drain, time.Second, 10*time.Minute),
 		Proof:    Proof{SecretFile: d.absolute("proof.secretFile", raw.Proof.SecretFile)},
 		Blocks:   Blocks{File: d.absolute("blocks.file", raw.Blocks.File)},
 		Confirm:  raw.Confirm,

@@ -16,6 +16,9 @@
 // attempts under way are recorded; the spool, as everything writes to it; and
 // last the lock on the state folder, which lets the next relay in. It takes no
 // longer than endWithin, whatever hangs.
+//
+// Sockets that a service manager has passed stay open there: what connects
+// meanwhile waits for the next relay, which takes its turn at the lock.
 package daemon
 
 import (
@@ -24,6 +27,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,6 +63,16 @@ type Options struct {
 	// Ready, if set, is called once all listeners are open, before there is a
 	// register necessarily.
 	Ready func()
+	// Sockets were passed by a service manager, in place of ports that the
+	// relay would open itself; see Passed.
+	Sockets []Socket
+	// Notify, if set, tells the service manager how far the relay is; see
+	// Notifier.
+	Notify func(state string) error
+	// Wait has a relay that still uses the state waited for, as is done where
+	// sockets were passed: the one before is ending. Its time is bounded by
+	// what the configuration gives it to end.
+	Wait bool
 }
 
 // A relay is one running daemon.
@@ -70,6 +84,8 @@ type relay struct {
 	registry *prometheus.Registry
 	spool    *spool.Spool
 	lost     bool // the spool has failed, and Run says so; set before the steps are undone
+	ending   atomic.Bool
+	tell     func(state string) // to the service manager
 	live     policy.Live
 	liveNow  liveCount
 	source   *gitsync.Mirror
@@ -96,8 +112,9 @@ type relay struct {
 func Run(ctx context.Context, o Options) (err error) {
 	s := newSteps(o.Logger)
 	var stopping time.Time // when it was asked to; zero: not yet
+	limit := endWithin(0)  // for the end
 	defer func() {
-		err = errors.Join(err, s.unwind(endWithin))
+		err = errors.Join(err, s.unwind(limit))
 		if !stopping.IsZero() {
 			o.Logger.Info("stopped", "event", "relay.stopped", "duration", time.Since(stopping))
 		}
@@ -111,13 +128,14 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	r := &relay{log: o.Logger, started: time.Now(), conf: newSettings(o.ConfigFile, c), registry: prometheus.NewRegistry()}
+	limit = endWithin(c.Drain)
+	r := &relay{log: o.Logger, started: time.Now(), conf: newSettings(o.ConfigFile, c), registry: prometheus.NewRegistry(), tell: o.tell}
 	r.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r.log.Info("starting", "event", "relay.start", "config", c, "version", Version())
 	for _, w := range warnings(c) {
 		r.log.Warn("the configuration has a problem", "event", "config.warning", "problem", w.problem, "hint", w.hint)
 	}
-	doors, err := r.prepare(ctx, c, o.Reserve, s)
+	doors, err := r.prepare(ctx, c, &o, s)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil // asked to end before it had begun
@@ -125,12 +143,15 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	r.start(doors, watched, s)
+	r.tell(tellReady)
 	if o.Ready != nil {
 		o.Ready()
 	}
 	select {
 	case <-ctx.Done():
 		stopping = time.Now()
+		r.ending.Store(true) // before the first client is sent away
+		r.tell(tellStopping(limit))
 		r.log.Info("stopping", "event", "relay.stop")
 		return nil
 	case err := <-s.failed:
@@ -143,8 +164,8 @@ func Run(ctx context.Context, o Options) (err error) {
 
 // prepare does everything that can fail: it opens what holds state, and then
 // the doors, which nobody answers yet.
-func (r *relay) prepare(ctx context.Context, c *config.Relay, reserve int64, s *steps) (d doors, err error) {
-	if err := lockState(c.State, s); err != nil {
+func (r *relay) prepare(ctx context.Context, c *config.Relay, o *Options, s *steps) (d doors, err error) {
+	if err := r.lockState(ctx, c, o, s); err != nil {
 		return d, err
 	}
 	if c.TLS.Enabled() {
@@ -152,7 +173,7 @@ func (r *relay) prepare(ctx context.Context, c *config.Relay, reserve int64, s *
 			return d, err
 		}
 	}
-	r.spool, err = spool.Open(spool.Options{Dir: filepath.Join(c.State, "spool"), Reserve: reserve, Logger: r.log, Registerer: r.registry})
+	r.spool, err = spool.Open(spool.Options{Dir: filepath.Join(c.State, "spool"), Reserve: o.Reserve, Logger: r.log, Registerer: r.registry})
 	if err != nil {
 		return d, fmt.Errorf("opening the spool in %s: %w", c.State, err)
 	}
@@ -182,7 +203,20 @@ func (r *relay) prepare(ctx context.Context, c *config.Relay, reserve int64, s *
 		return d, err
 	}
 	r.status = r.newStatus(c)
-	return openDoors(ctx, c, r.log, s)
+	return r.openDoors(ctx, c, o.Sockets, s)
+}
+
+// lockState takes the state folder. Where the sockets are not the relay's own,
+// the one before may still be finishing what is under way.
+func (r *relay) lockState(ctx context.Context, c *config.Relay, o *Options, s *steps) error {
+	var patience time.Duration
+	if o.Wait || len(o.Sockets) > 0 {
+		patience = endWithin(c.Drain) + 10*time.Second
+	}
+	return lockState(ctx, c.State, patience, s, func() {
+		r.tell(tellWaiting(patience))
+		r.log.Info("waiting for the relay before to end", "event", "relay.wait", "most", patience)
+	})
 }
 
 // closeSpool is the end of the spool. That it has failed is told once.
@@ -252,6 +286,7 @@ func (r *relay) openQueue(c *config.Relay, s *steps) error {
 		Schedule:   c.Queue.Retry,
 		Expiry:     c.Queue.Expiry,
 		DelayAfter: delay,
+		Grace:      c.Drain,
 		Logger:     r.log,
 		Registerer: r.registry,
 	})
@@ -327,6 +362,7 @@ func (r *relay) newServer(c *config.Relay) (err error) {
 			Sessions: l.Sessions, SessionsPerAddress: l.SessionsPerAddress, SessionsPerRegistration: l.SessionsPerRegistration,
 			Memory:  l.MemoryBytes,
 			Command: l.IdleCommand, Stall: l.IdleData, MinRate: int(l.DataRate),
+			Drain: c.Drain,
 		},
 		Logger:     r.log,
 		Registerer: r.registry,

@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
-
-	"example.edu/gatepost/internal/config"
 )
 
 // doors are the listeners, open and not yet answered.
@@ -27,37 +25,20 @@ type doors struct {
 	relay, submission []net.Listener
 }
 
-// openDoors binds everything that the configuration names.
-func openDoors(ctx context.Context, c *config.Relay, log *slog.Logger, s *steps) (d doors, err error) {
-	l := c.Listen
-	if d.control, err = openSocket(ctx, l.Socket, s); err != nil {
-		return d, err
-	}
-	if l.HTTP != "" {
-		if d.status, err = openPort(ctx, "http", l.HTTP, log, s); err != nil {
-			return d, err
-		}
-	}
-	if h := c.Register.Webhook; h != nil {
-		if d.webhook, err = openPort(ctx, "webhook", h.Listen, log, s); err != nil {
-			return d, err
-		}
-	}
-	for _, addr := range l.Relay {
-		ln, err := openPort(ctx, "relay", addr, log, s)
-		if err != nil {
-			return d, err
-		}
+// add puts a listener where it belongs.
+func (d *doors) add(part string, ln net.Listener) {
+	switch part {
+	case "relay":
 		d.relay = append(d.relay, ln)
-	}
-	for _, addr := range l.Submission {
-		ln, err := openPort(ctx, "submission", addr, log, s)
-		if err != nil {
-			return d, err
-		}
+	case "submission":
 		d.submission = append(d.submission, ln)
+	case "http":
+		d.status = ln
+	case "webhook":
+		d.webhook = ln
+	case "socket":
+		d.control = ln
 	}
-	return d, nil
 }
 
 func openPort(ctx context.Context, name, addr string, log *slog.Logger, s *steps) (net.Listener, error) {

@@ -149,6 +149,8 @@ func (r *relay) reloadCertificate(t config.TLS) {
 // reload takes up what may change while the relay runs: first everything that
 // can fail, then one store that cannot.
 func (r *relay) reload() {
+	r.tell(tellReloading())
+	defer r.tell(tellReady)
 	next, err := config.LoadRelay(r.conf.file)
 	if err != nil {
 		r.log.Error("the configuration before stays in force", "event", "config.failed", "err", err)

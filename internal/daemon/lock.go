@@ -1,11 +1,13 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"example.edu/gatepost/internal/durable"
 )
@@ -13,7 +15,8 @@ import (
 // lockState makes the state folder and takes it for this process alone, before
 // anything in it is touched. The lock is the kernel's: it goes with the
 // process, however that ends, and the file that stays behind means nothing.
-func lockState(dir string, s *steps) error {
+// Another relay that has it is waited for until patience ends; 0: not at all.
+func lockState(ctx context.Context, dir string, patience time.Duration, s *steps, waiting func()) error {
 	if err := makeDir(dir); err != nil {
 		return err
 	}
@@ -22,10 +25,13 @@ func lockState(dir string, s *steps) error {
 	if err != nil {
 		return fmt.Errorf("locking the state folder: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := flock(ctx, f, patience, waiting); err != nil {
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			holder, _ := durable.ReadFile(path, 32) // only to say more
 			err = fmt.Errorf("another relay uses it (process %s)", holder)
+			if patience > 0 {
+				err = fmt.Errorf("%w, and did not end within %v", err, patience)
+			}
 		}
 		return errors.Join(fmt.Errorf("locking the state folder %s: %w", dir, err), f.Close())
 	}
@@ -35,4 +41,34 @@ func lockState(dir string, s *steps) error {
 		_, _ = fmt.Fprintf(f, "%d", os.Getpid())
 	}
 	return nil
+}
+
+// lockEvery is how often a lock that is held is asked for again: the kernel's
+// own waiting could not be ended.
+const lockEvery = 50 * time.Millisecond
+
+// flock takes the kernel's lock on f: EWOULDBLOCK if another process has it and
+// keeps it for so long. waiting is called once if it has to wait.
+func flock(ctx context.Context, f *os.File, patience time.Duration, waiting func()) error {
+	try := func() error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
+	err := try()
+	if patience == 0 || !errors.Is(err, syscall.EWOULDBLOCK) {
+		return err
+	}
+	waiting()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	tick := time.NewTicker(lockEvery)
+	defer tick.Stop()
+	for errors.Is(err, syscall.EWOULDBLOCK) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-late.C:
+			return err
+		case <-tick.C:
+			err = try()
+		}
+	}
+	return err
 }

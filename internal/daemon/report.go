@@ -28,6 +28,7 @@ func (r *relay) newStatus(c *config.Relay) *status.Server {
 		Brake:   r.brakeReport,
 		Config:  r.conf.report,
 		Spool:   r.spool.Accepting,
+		Ending:  r.ending.Load,
 		Address: r.addressReport,
 	}
 	if r.certs != nil {

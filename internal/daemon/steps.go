@@ -79,10 +79,10 @@ func (s *steps) start(loops ...loop) {
 	}})
 }
 
-// endWithin is how long the daemon takes to end at most. What ends in order
-// needs less: a minute for bodies under way, then 20 s for attempts. Systemd
-// waits for 120 s (TimeoutStopSec), but only if it was systemd that asked.
-const endWithin = 110 * time.Second
+// endWithin is how long the daemon takes to end at most: drain for bodies under
+// way, as long again for attempts, and what the rest takes on a slow disk.
+// Systemd is told when it was systemd that asked.
+func endWithin(drain time.Duration) time.Duration { return 2*drain + 30*time.Second }
 
 // unwind undoes every step. One that has not ended after limit, counted over
 // all of them, is left behind with those that would follow: the process ends

@@ -35,8 +35,8 @@ func TestTheEndIsBounded(t *testing.T) {
 				hang(s, release)
 				s.later("ports", func() error { undone = append(undone, "ports"); return errors.New("stuck") })
 				began := time.Now()
-				err := s.unwind(endWithin)
-				if took := time.Since(began); took != endWithin {
+				err := s.unwind(endWithin(time.Minute))
+				if took := time.Since(began); took != endWithin(time.Minute) {
 					t.Errorf("it took %v", took)
 				}
 				want := "ending ports: stuck\nending " + name + ": it still runs 1m50s after the end began, and is left behind"

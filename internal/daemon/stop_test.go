@@ -52,6 +52,9 @@ func TestTermDrains(t *testing.T) {
 	if code, _ := w.page("/healthz"); code != 200 {
 		t.Errorf("/healthz answers %d while it drains", code)
 	}
+	if code, text := w.page("/readyz"); code != 503 || !strings.Contains(text, "asked to end") {
+		t.Errorf("/readyz answers %d while it drains: %s", code, text)
+	}
 	sending.expect(sending.say("second half.\r\n."), "250 2.0.0 accepted as ")
 	sending.expect(sending.reply(), "421 4.3.2 ")
 	sending.conn.Close()

@@ -48,10 +48,14 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // as gatepostd does
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	reserve, _ := strconv.ParseInt(os.Getenv("GATEPOST_TEST_RESERVE"), 10, 64) // without it: the default
-	if err := daemon.Run(ctx, daemon.Options{ConfigFile: config, Logger: log, Reserve: reserve}); err != nil {
+	sockets, err := daemon.Passed(os.Getenv)
+	if err == nil {
+		err = daemon.Run(ctx, daemon.Options{ConfigFile: config, Logger: log, Reserve: reserve, Sockets: sockets, Notify: daemon.Notifier(os.Getenv), Wait: os.Getenv("GATEPOST_TEST_WAIT") != ""})
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "daemon:", err)
 		os.Exit(1)
 	}
@@ -91,11 +95,13 @@ type world struct {
 	socket     string
 	state      string
 	config     string
-	quiet      bool   // another relay confirms
-	poll       string // how often the register is looked at
-	register   string // more of the register's configuration, CUE
-	extra      string // more configuration, CUE
-	reserve    uint64 // octets that stay free on the state's disk; 0: the default
+	quiet      bool       // another relay confirms
+	poll       string     // how often the register is looked at
+	register   string     // more of the register's configuration, CUE
+	extra      string     // more configuration, CUE
+	reserve    uint64     // octets that stay free on the state's disk; 0: the default
+	env        []string   // more of the daemon's environment
+	passed     []*os.File // sockets that are passed to the daemon
 	proc       *exec.Cmd
 	log        *lockedBuffer
 }
@@ -325,7 +331,12 @@ func (w *world) launch() {
 		w.t.Fatal(err)
 	}
 	w.proc = exec.Command(self)
-	w.proc.Env = append(os.Environ(), "GATEPOST_TEST_DAEMON="+w.config, fmt.Sprintf("GATEPOST_TEST_RESERVE=%d", w.reserve))
+	if len(w.passed) > 0 { // as a service manager does, which knows the process before it runs
+		w.proc = exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0"`, self)
+	}
+	w.proc.ExtraFiles = w.passed
+	w.proc.Env = append(os.Environ(), "GATEPOST_TEST_DAEMON="+w.config, fmt.Sprintf("GATEPOST_TEST_RESERVE=%d", w.reserve), fmt.Sprintf("LISTEN_FDS=%d", len(w.passed)))
+	w.proc.Env = append(w.proc.Env, w.env...)
 	w.proc.Stderr = w.log
 	w.proc.Stdout = w.log
 	if err := w.proc.Start(); err != nil {

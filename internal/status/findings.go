@@ -28,6 +28,10 @@ func judge(r *Report) []Finding {
 		out = append(out, Finding{Look, fmt.Sprintf(format, args...), do})
 	}
 	for _, why := range r.NotReady {
+		if why == ending {
+			look("nothing; the next relay takes over", "%s", why)
+			continue
+		}
 		if r.Register.Commit == "" && strings.Contains(why, "register") {
 			continue // said below, with the reason
 		}

@@ -206,9 +206,13 @@ type Sources struct {
 	Certificate func() *Certificate
 	Webhook     func() *Webhook
 	Spool       func() error // why it accepts no message; nil if it does
+	Ending      func() bool  // it was asked to end, and takes no new clients
 
 	Address func(netip.Addr) Address // Host and At are filled in by Server
 }
+
+// ending is why a relay is not ready that was asked to end.
+const ending = "it was asked to end, and finishes what is under way"
 
 // read makes the report of one time.
 func read(o Options, now time.Time) Report {
@@ -267,6 +271,9 @@ func read(o Options, now time.Time) Report {
 	}
 	if g.Commit == "" {
 		r.NotReady = append(r.NotReady, "there is no register yet")
+	}
+	if s.Ending != nil && s.Ending() {
+		r.NotReady = append(r.NotReady, ending)
 	}
 	if s.Spool != nil {
 		if err := s.Spool(); err != nil {
