@@ -7,6 +7,7 @@ require (
 	github.com/ProtonMail/go-crypto v1.5.2 // OpenPGP: is a commit signed by a postmaster?
 	github.com/axiomhq/hyperloglog v0.3.0 // how many different recipients a registration has, in 4 KiB
 	github.com/cockroachdb/pebble/v2 v2.1.7 // the spool's engine: one sync serves all writers that wait
+	github.com/emersion/go-msgauth v0.7.0 // DKIM signatures of what leaves; and for tests, what verifies them
 	github.com/emersion/go-smtp v0.25.1 // the command loop of the SMTP server
 	github.com/fsnotify/fsnotify v1.10.1 // tells that a certificate or the configuration has changed
 	github.com/gaissmai/bart v0.30.0 // routing tables for addresses and prefixes, immutable and without a lock

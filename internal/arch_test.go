@@ -53,6 +53,7 @@ var rooms = map[string][]string{
 	"internal/relay/queue":     {"internal/mail", "internal/relay/spool", "internal/relay/dsn"},
 	"internal/relay/deliver":   {"internal/mail", "internal/relay/spool"},
 	"internal/relay/tlspolicy": {"internal/mail", "internal/relay/deliver"}, // deliver: the question that it answers
+	"internal/relay/dkim":      {"internal/durable"},
 	"internal/relay/limits":    {"internal/register/policy", "internal/register/registration", "internal/durable"},
 	"internal/relay/activity":  {"internal/durable"},
 	"internal/relay/trace":     {"internal/relay/spool"}, // Entry
@@ -86,6 +87,7 @@ var outside = map[string][]string{
 	"github.com/hiddeco/sshsig":                               {"internal/register/approval"},
 	"golang.org/x/crypto":                                     {"internal/register/approval"},
 	"github.com/emersion/go-smtp":                             {"internal/relay/smtpd"},
+	"github.com/emersion/go-msgauth":                          {"internal/relay/dkim"},
 	"github.com/gaissmai/bart":                                {"internal/register/policy"},
 	"github.com/axiomhq/hyperloglog":                          {"internal/relay/brake"},
 	"github.com/cockroachdb/pebble":                           {"internal/relay/spool"},

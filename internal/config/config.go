@@ -125,6 +125,7 @@ type Deliver struct {
 	Smarthosts []Smarthost        // empty: to the MX of each domain
 	TLS        string             // TLSOpportunistic, TLSEncrypt, TLSVerify or TLSOff
 	TLSPolicy  map[string]TLSRule // by domain, ".domain", or smarthost: lower case, an address without brackets
+	DKIM       []DKIM             // empty: nothing is signed
 	Timeouts   Timeouts
 }
 

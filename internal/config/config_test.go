@@ -76,7 +76,7 @@ register: {repository: "/srv/register.git", branch: "prod/eu", poll: "1m30s", to
 register: webhook: {listen: "127.0.0.1:9588", secretFile: "/etc/s"}
 state: "/data"
 drain: "2m"
-deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", tlsPolicy: {"Example.org.": {tls: "verify", mx: ["*.Mail.example.net."]}, ".b_.example": tls: "encrypt", "[2001:DB8::1]": tls: "off"}, timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
+deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", tlsPolicy: {"Example.org.": {tls: "verify", mx: ["*.Mail.example.net."]}, ".b_.example": tls: "encrypt", "[2001:DB8::1]": tls: "off"}, dkim: [{domain: "Umich.edu.", selector: "2026a", keyFile: "/etc//k.pem"}, {domain: "umich.edu", selector: "2026b", keyFile: "/l", subdomains: true}], timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
 proof: secretFile: "/etc/gatepost/../proof"
 blocks: file: "/etc/gatepost//blocks"
 confirm: true
@@ -99,7 +99,7 @@ queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 			Webhook: &Webhook{Listen: "127.0.0.1:9588", SecretFile: "/etc/s"}},
 		State: "/data",
 		Deliver: Deliver{Smarthosts: []Smarthost{{"mx1.umich.edu:25", 0}, {"192.0.2.9:2525", 1}}, TLS: TLSOff, TLSPolicy: map[string]TLSRule{
-			"example.org": {TLSVerify, []string{"*.mail.example.net"}}, ".b_.example": {TLSEncrypt, []string{}}, "2001:db8::1": {TLSOff, []string{}}}, Timeouts: Timeouts{
+			"example.org": {TLSVerify, []string{"*.mail.example.net"}}, ".b_.example": {TLSEncrypt, []string{}}, "2001:db8::1": {TLSOff, []string{}}}, DKIM: []DKIM{{"umich.edu", "2026a", "/etc/k.pem", false}, {"umich.edu", "2026b", "/l", true}}, Timeouts: Timeouts{
 			Connect: 5 * time.Second, Command: time.Minute, Data: time.Minute, Dot: time.Hour}},
 		Proof:   Proof{SecretFile: "/etc/proof"},
 		Blocks:  Blocks{File: "/etc/gatepost/blocks"},
@@ -197,6 +197,12 @@ func TestRefused(t *testing.T) {
 		"smarthost with a port only":          {minimal + `deliver: smarthosts: [{host: "b", preference: 1}]`, `deliver.smarthosts[0].host: "b" is not of the form host:port`},
 		"smarthost with a mistyped field":     {minimal + `deliver: smarthosts: [{host: "b:25", preference: 1, pref: 1}]`, `there is no field "pref" in deliver.smarthosts[0]`},
 		"smarthost that is a number":          {minimal + `deliver: smarthosts: [25]`, "deliver.smarthosts[0] is neither a text nor {host, preference}"},
+		"dkim without a key":                  {minimal + `deliver: dkim: [{domain: "umich.edu", selector: "a"}]`, "deliver.dkim.keyFile is missing"},
+		"dkim, a relative path":               {minimal + `deliver: dkim: [{domain: "umich.edu", selector: "a", keyFile: "k"}]`, `deliver.dkim[0].keyFile: "k" is no absolute path`},
+		"dkim for no domain":                  {minimal + `deliver: dkim: [{domain: "*", selector: "a", keyFile: "/k"}]`, `deliver.dkim[0].domain: "*" is no full domain name`},
+		"dkim with an odd selector":           {minimal + `deliver: dkim: [{domain: "umich.edu", selector: "a b", keyFile: "/k"}]`, `deliver.dkim[0].selector: "a b" is no name in the DNS`},
+		"dkim with a selector twice":          {minimal + `deliver: dkim: [{domain: "umich.edu", selector: "a", keyFile: "/k"}, {domain: "UMICH.edu", selector: "a", keyFile: "/l"}]`, "deliver.dkim[1]: umich.edu has a key of the selector a before"},
+		"many dkim keys":                      {minimal + `deliver: dkim: [` + strings.Repeat(`{domain: "umich.edu", selector: "a", keyFile: "/k"},`, 33) + `]`, "deliver.dkim has 33 keys, and may have 32"},
 		"many smarthosts":                     {minimal + `deliver: smarthosts: [` + strings.Repeat(`"a:25",`, 33) + `]`, "deliver.smarthosts has 33 entries, and may have 32"},
 		"zone":                                {minimal + `listen: relay: ["[fe80::1%eth0]:25"]`, "no IP address"},
 		"long socket":                         {minimal + `listen: socket: "/` + strings.Repeat("x", 110) + `"`, "longer than the 103 bytes"},

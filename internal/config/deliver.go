@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 )
 
 // maxSmarthosts bounds what is looked through for each connection.
@@ -18,6 +20,47 @@ type Smarthost struct {
 // String is the smarthost as the file may have it.
 func (s Smarthost) String() string {
 	return fmt.Sprintf("{host: %q, preference: %d}", s.Host, s.Preference)
+}
+
+// DKIM is one key that mail is signed with.
+type DKIM struct {
+	Domain     string // lower case, without a final dot
+	Selector   string
+	KeyFile    string // an absolute path
+	Subdomains bool
+}
+
+// String is the key as the file may have it.
+func (k DKIM) String() string {
+	return fmt.Sprintf("{domain: %q, selector: %q, keyFile: %q, subdomains: %v}", k.Domain, k.Selector, k.KeyFile, k.Subdomains)
+}
+
+// maxKeys bounds what is looked through for each message.
+const maxKeys = 32
+
+// dkim reads the keys that mail is signed with.
+func (d *document) dkim(path string, list []DKIM) []DKIM {
+	if len(list) > maxKeys {
+		d.wrong(path, fmt.Sprintf("%s has %d keys, and may have %d", path, len(list), maxKeys))
+		return nil
+	}
+	var out []DKIM
+	for i, k := range list {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		k.Domain = strings.ToLower(strings.TrimSuffix(k.Domain, "."))
+		if d.has(at+".domain") && (!hostName(k.Domain) || !strings.Contains(k.Domain, ".")) {
+			d.wrong(at+".domain", fmt.Sprintf("%s.domain: %q is no full domain name", at, k.Domain))
+		}
+		if d.has(at+".selector") && !hostName(k.Selector) {
+			d.wrong(at+".selector", fmt.Sprintf("%s.selector: %q is no name in the DNS", at, k.Selector))
+		}
+		k.KeyFile = d.absolute(at+".keyFile", k.KeyFile)
+		if slices.ContainsFunc(out, func(o DKIM) bool { return o.Domain == k.Domain && o.Selector == k.Selector }) {
+			d.reject(at, fmt.Sprintf("%s: %s has a key of the selector %s before", at, k.Domain, k.Selector), "give each key of a domain a selector of its own")
+		}
+		out = append(out, k)
+	}
+	return out
 }
 
 // smarthosts reads the next hops: all as texts, or all with their preference,

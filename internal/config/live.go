@@ -41,6 +41,7 @@ func fields() []field {
 		{"deliver.smarthosts", false, func(r *Relay) any { return r.Deliver.Smarthosts }},
 		{"deliver.tls", false, func(r *Relay) any { return r.Deliver.TLS }},
 		{"deliver.tlsPolicy", false, func(r *Relay) any { return r.Deliver.TLSPolicy }},
+		{"deliver.dkim", false, func(r *Relay) any { return r.Deliver.DKIM }},
 		{"deliver.timeouts.connect", false, func(r *Relay) any { return r.Deliver.Timeouts.Connect }},
 		{"deliver.timeouts.command", false, func(r *Relay) any { return r.Deliver.Timeouts.Command }},
 		{"deliver.timeouts.data", false, func(r *Relay) any { return r.Deliver.Timeouts.Data }},

@@ -36,6 +36,7 @@ type rawRelay struct {
 	Drain   string
 	Deliver struct {
 		Smarthosts []any
+		DKIM       []DKIM `json:"dkim"`
 		TLS        string
 		TLSPolicy  map[string]TLSRule
 		Timeouts   struct{ Connect, Command, Data, Dot string }
@@ -92,6 +93,7 @@ func (d *document) relay(raw *rawRelay) *Relay {
 		Confirm:  raw.Confirm,
 	}
 	r.Deliver.Smarthosts = d.smarthosts("deliver.smarthosts", raw.Deliver.Smarthosts)
+	r.Deliver.DKIM = d.dkim("deliver.dkim", raw.Deliver.DKIM)
 	r.Deliver.TLS = raw.Deliver.TLS
 	r.Deliver.TLSPolicy = d.tlsPolicy(raw.Deliver.TLSPolicy)
 	t := raw.Deliver.Timeouts

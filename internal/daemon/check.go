@@ -40,6 +40,20 @@ func checkBlocks(file string, stderr io.Writer) (code int) {
 	return code
 }
 
+// checkDKIM reads the keys that mail is signed with, and says what the DNS must
+// hold for them.
+func checkDKIM(c *config.Relay, stdout, stderr io.Writer) (code int) {
+	ring, err := readDKIM(c)
+	if err != nil {
+		fmt.Fprintf(stderr, "deliver.dkim: %v\n  hint: the relay would not start; %s\n", err, dkimHint)
+		return 1
+	}
+	for _, line := range ring.Records() {
+		fmt.Fprintln(stdout, "for the DNS:", line)
+	}
+	return 0
+}
+
 // Check reads the configuration and the files that it names, as Run would, and
 // says what it found: on stdout what would be in force, on stderr what is
 // wrong. It returns the exit code: 0 fine, 1 problems found, 2 unreadable.
@@ -54,6 +68,7 @@ func Check(path string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	code := 0
+	var also strings.Builder // for stdout, behind what would be in force
 	for _, w := range warnings(c) {
 		fmt.Fprintf(stderr, "%s (warning)\n  hint: %s\n", w.problem, w.hint)
 	}
@@ -94,9 +109,9 @@ func Check(path string, stdout, stderr io.Writer) int {
 			code = 1
 		}
 	}
+	code = max(code, checkDKIM(c, &also, stderr))
 	code = max(code, checkBlocks(c.Blocks.File, stderr))
-	var verify strings.Builder
-	code = max(code, checkVerify(c.Register.Verify, c.Register, &verify, stderr))
+	code = max(code, checkVerify(c.Register.Verify, c.Register, &also, stderr))
 	for _, field := range c.LogValue().Group() {
 		if field.Value.Kind() == slog.KindString {
 			fmt.Fprintf(stdout, "%*s %q\n", -checkColumn, field.Key, field.Value.String())
@@ -104,6 +119,6 @@ func Check(path string, stdout, stderr io.Writer) int {
 		}
 		fmt.Fprintf(stdout, "%*s %v\n", -checkColumn, field.Key, field.Value.Any())
 	}
-	io.WriteString(stdout, verify.String())
+	io.WriteString(stdout, also.String())
 	return code
 }

@@ -20,6 +20,9 @@ func (r *relay) courierOptions(c *config.Relay) deliver.Options {
 		o.Smarthosts = append(o.Smarthosts, s.Host)
 		o.Preferences = append(o.Preferences, s.Preference)
 	}
+	if r.dkim != nil {
+		o.Signer = r.dkim.ring
+	}
 	return o
 }
 

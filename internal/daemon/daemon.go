@@ -92,6 +92,7 @@ type relay struct {
 	register *reconcile.Reconciler
 	hook     *hook             // nil: no webhook
 	keys     *approval.Keyring // nil: signatures do not matter
+	dkim     *signatures       // nil: nothing is signed
 	confirm  *confirm.Confirmer
 	queue    *queue.Queue
 	proofs   prover
@@ -181,6 +182,9 @@ func (r *relay) prepare(ctx context.Context, c *config.Relay, o *Options, s *ste
 	if err := r.openTrace(c); err != nil {
 		return d, err
 	}
+	if err := r.openDKIM(c, s); err != nil {
+		return d, err
+	}
 	if err := r.openQueue(c, s); err != nil {
 		return d, err
 	}
@@ -248,6 +252,9 @@ func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
 			loop{"webhook", func(ctx context.Context) error { return r.hook.server.Serve(ctx, d.webhook) }},
 			loop{"webhook's secret watch", r.watchWebhookSecret},
 		)
+	}
+	if r.dkim != nil {
+		s.start(loop{"watch of the DKIM keys", r.watchDKIM})
 	}
 	s.start(r.fileWatches(watched)...)
 	s.start(serveHTTP("operators' socket", d.control, r.orders(), r.log))

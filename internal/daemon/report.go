@@ -37,6 +37,9 @@ func (r *relay) newStatus(c *config.Relay) *status.Server {
 	if r.hook != nil {
 		sources.Webhook = r.hook.report
 	}
+	if r.dkim != nil {
+		sources.DKIM = r.dkim.report
+	}
 	return status.New(status.Options{
 		Host:     c.Hostname,
 		Version:  Version(),

@@ -167,6 +167,9 @@ func warnings(c *config.Relay) (out []warning) {
 	if h := c.Register.Webhook; h != nil {
 		files = append(files, struct{ field, path string }{"register.webhook.secretFile", h.SecretFile})
 	}
+	for i, k := range c.Deliver.DKIM {
+		files = append(files, struct{ field, path string }{fmt.Sprintf("deliver.dkim[%d].keyFile", i), k.KeyFile})
+	}
 	for _, f := range files {
 		if who := exposed(f.path); who != "" {
 			out = append(out, exposedWarning(f.field, f.path, who))

@@ -62,6 +62,9 @@ func judge(r *Report) []Finding {
 				"%s refused for a wrong signature, the last %s ago, and none was right since", count(int(w.Refused), "delivery of the webhook was", "deliveries of the webhook were"), span(r.At.Sub(w.RefusedAt)))
 		}
 	}
+	if k := r.DKIM; k != nil && k.Error != "" {
+		look("mend the file; it is read again when it changes", "mail is signed with the DKIM keys before: %s", k.Error)
+	}
 	if c := r.Config; c.Error != "" {
 		look("gatepostd --config "+c.File+" --check", "the configuration file has problems; the one before stays in force")
 	} else if len(c.NeedRestart) > 0 {

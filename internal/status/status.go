@@ -42,6 +42,7 @@ type Report struct {
 	Config      Config       `json:"config"`
 	Certificate *Certificate `json:"certificate,omitempty"` // nil: none
 	Webhook     *Webhook     `json:"webhook,omitempty"`     // nil: none
+	DKIM        *DKIM        `json:"dkim,omitempty"`        // nil: nothing is signed
 }
 
 // A Level says how bad a Finding is.
@@ -190,6 +191,11 @@ type Webhook struct {
 	Error      string    `json:"error,omitempty"`     // of the last reading of the secret; the one before stays in use
 }
 
+// DKIM is how the keys are that mail is signed with.
+type DKIM struct {
+	Error string `json:"error,omitempty"` // of the last reading; the keys before stay in use
+}
+
 // Sources tell a Server what it reports. Each is called for each report and
 // must return soon; one that is nil tells nothing.
 type Sources struct {
@@ -205,6 +211,7 @@ type Sources struct {
 	Config      func() Config
 	Certificate func() *Certificate
 	Webhook     func() *Webhook
+	DKIM        func() *DKIM
 	Spool       func() error // why it accepts no message; nil if it does
 	Ending      func() bool  // it was asked to end, and takes no new clients
 
@@ -253,6 +260,9 @@ func read(o Options, now time.Time) Report {
 	}
 	if s.Webhook != nil {
 		r.Webhook = s.Webhook()
+	}
+	if s.DKIM != nil {
+		r.DKIM = s.DKIM()
 	}
 	g := &r.Register
 	if g.Condition == "" {

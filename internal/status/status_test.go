@@ -179,6 +179,9 @@ func scenarios() map[string]status.Options {
 	refused.Sources.Webhook = func() *status.Webhook {
 		return &status.Webhook{RefusedAt: now.Add(-3 * time.Minute), Refused: 7, Error: "webhook: the secret is empty"}
 	}
+	refused.Sources.DKIM = func() *status.DKIM {
+		return &status.DKIM{Error: "dkim: the key of example.edu, selector a, in /etc/k: there is no private key in PEM in it"}
+	}
 	busy := well()
 	busy.Sources.Senders = func() status.Senders {
 		list := make([]status.Sender, 30)

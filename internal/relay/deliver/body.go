@@ -26,8 +26,11 @@ var errBody = errors.New("reading the message")
 // space if there is some near, and broken by CRLF in the body. Whatever ends a
 // line in the source (a bare CR or LF should not be there: the spool keeps
 // none) ends a line here, so no reading of the output differs from ours.
-func writeBody(w *bufio.Writer, src io.Reader) error {
-	d := dotWriter{w: w, header: true}
+func writeBody(w *bufio.Writer, src io.Reader) error { return writeLines(w, src, true) }
+
+// writeLines is writeBody, which doubles dots, or the same without that.
+func writeLines(w *bufio.Writer, src io.Reader, dots bool) error {
+	d := lineWriter{w: w, header: true, dots: dots}
 	r := bufio.NewReaderSize(src, 32<<10)
 	cr := false // the last slice ended in a CR whose LF may follow
 	for {
@@ -75,18 +78,19 @@ func writeBody(w *bufio.Writer, src io.Reader) error {
 	}
 }
 
-// A dotWriter writes lines that come in pieces.
-type dotWriter struct {
+// A lineWriter writes lines that come in pieces.
+type lineWriter struct {
 	w      *bufio.Writer
 	col    int  // octets in the current line
 	header bool // before the first empty line
+	dots   bool // a leading dot is doubled
 	err    error
 }
 
 // text writes a piece of a line; p holds neither CR nor LF.
-func (d *dotWriter) text(p []byte) {
+func (d *lineWriter) text(p []byte) {
 	for len(p) > 0 && d.err == nil {
-		if d.col == 0 && p[0] == '.' {
+		if d.dots && d.col == 0 && p[0] == '.' {
 			d.put([]byte{'.'})
 		}
 		n := len(p)
@@ -102,7 +106,7 @@ func (d *dotWriter) text(p []byte) {
 }
 
 // breakAt says how much of p still goes on this line.
-func (d *dotWriter) breakAt(p []byte) int {
+func (d *lineWriter) breakAt(p []byte) int {
 	room := maxTextLine - d.col
 	if d.header {
 		if i := bytes.LastIndexAny(p[:room], " \t"); i > 0 && i > room-200 {
@@ -118,7 +122,7 @@ func (d *dotWriter) breakAt(p []byte) int {
 }
 
 // fold ends a line that is too long and goes on with next.
-func (d *dotWriter) fold(next byte) {
+func (d *lineWriter) fold(next byte) {
 	d.put([]byte("\r\n"))
 	d.col = 0
 	if d.header && next != ' ' && next != '\t' {
@@ -128,7 +132,7 @@ func (d *dotWriter) fold(next byte) {
 }
 
 // end ends a line of the source.
-func (d *dotWriter) end() {
+func (d *lineWriter) end() {
 	if d.col == 0 {
 		d.header = false
 	}
@@ -136,7 +140,7 @@ func (d *dotWriter) end() {
 	d.col = 0
 }
 
-func (d *dotWriter) put(p []byte) {
+func (d *lineWriter) put(p []byte) {
 	if d.err == nil {
 		_, d.err = d.w.Write(p)
 	}

@@ -142,7 +142,12 @@ func (c *Courier) Deliver(ctx context.Context, e *spool.Entry, body func() (io.R
 	}
 	start := time.Now()
 	destination := c.Destination(e.Envelope.To[rcpts[0]].Address.Domain)
-	a := c.attempt(ctx, destination, message{e: e, body: body, rcpts: rcpts})
+	m := message{e: e, body: body, rcpts: rcpts}
+	if c.o.Signer != nil {
+		m.seal = &seal{signer: c.o.Signer}
+		defer func() { c.sealed(ctx, e, m.seal) }()
+	}
+	a := c.attempt(ctx, destination, m)
 	now := c.o.Now()
 	for i := range a.results {
 		a.results[i].At = now

@@ -12,13 +12,15 @@ import (
 // metrics counts what attempts came to. Label sets are closed:
 // outcome is delivered, deferred or failed; kind is new, reused, stale (kept,
 // but the peer had hung up) or failed; tls is none or the name of a version;
-// protection and demand are the words of Protection.
+// protection and demand are the words of Protection; result is signed, none (no
+// key is for it) or failed (one is, and the message cannot be signed).
 type metrics struct {
 	recipients  *prometheus.CounterVec
 	connections *prometheus.CounterVec
 	messages    *prometheus.CounterVec
 	protected   *prometheus.CounterVec
 	demands     *prometheus.CounterVec
+	signatures  *prometheus.CounterVec
 	duration    prometheus.Histogram
 	idle        prometheus.Gauge
 }
@@ -45,6 +47,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "gatepost_deliver_unmet_demands_total",
 			Help: "Hosts that got no mail because they are not protected as demanded: at least unverified, verified, sts, dane.",
 		}, []string{"demand"}),
+		signatures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatepost_deliver_signatures_total",
+			Help: "Messages that reached a next hop where there are DKIM keys, by result (signed, none, failed).",
+		}, []string{"result"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "gatepost_deliver_attempt_duration_seconds",
 			Help:    "Time of one attempt: lookup, connection and transaction.",
@@ -67,13 +73,18 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			m.demands.WithLabelValues(p.String())
 		}
 	}
+	for _, k := range []string{"signed", "none", "failed"} {
+		m.signatures.WithLabelValues(k)
+	}
 	if r != nil {
-		r.MustRegister(m.recipients, m.connections, m.messages, m.protected, m.demands, m.duration, m.idle)
+		r.MustRegister(m.recipients, m.connections, m.messages, m.protected, m.demands, m.signatures, m.duration, m.idle)
 	}
 	return m
 }
 
 func (m *metrics) connection(kind string) { m.connections.WithLabelValues(kind).Inc() }
+
+func (m *metrics) signed(result string) { m.signatures.WithLabelValues(result).Inc() }
 
 func (m *metrics) attempt(results []mail.Result, s *session, took time.Duration) {
 	delivered := false

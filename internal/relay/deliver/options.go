@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -26,6 +27,16 @@ type Dialer interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
+// A Signer makes the header fields that vouch for a message. It is called from
+// many goroutines, once for each attempt that reaches a next hop.
+type Signer interface {
+	// Sign gives the fields to put before a message, whole lines with CRLF; ""
+	// for one that is not signed. write hands the message over as it will be
+	// sent, dots aside. An error of write comes back; with any other, the message
+	// goes without.
+	Sign(write func(io.Writer) error) (fields string, err error)
+}
+
 var (
 	_ Resolver = (*net.Resolver)(nil)
 	_ Dialer   = (*net.Dialer)(nil)
@@ -45,7 +56,8 @@ type Options struct {
 	// (RFC 7435): whoever sets it decides otherwise. A failed handshake is
 	// followed by clear text in any case, unless the guard demands TLS.
 	TLS        *tls.Config
-	Guard      Guard // default: opportunistic TLS, but for a message that says REQUIRETLS
+	Guard      Guard  // default: opportunistic TLS, but for a message that says REQUIRETLS
+	Signer     Signer // default: nothing is signed
 	Timeouts   Timeouts
 	Reuse      Reuse
 	Now        func() time.Time // default: time.Now

@@ -23,6 +23,7 @@ type message struct {
 	e     *spool.Entry
 	body  func() (io.ReadCloser, error)
 	rcpts []int // indexes into e.Envelope.To
+	seal  *seal // nil: nothing is signed
 }
 
 // A transaction is one MAIL to one final reply. Its plan:
@@ -64,6 +65,11 @@ func (s *session) transact(ctx context.Context, m message) *transaction {
 }
 
 func (t *transaction) run() {
+	if err := t.m.seal.make(t.m.body); err != nil {
+		t.clean = true // nothing was said
+		t.rest(mail.Result{Status: statusLocal(), Cause: err.Error()})
+		return
+	}
 	commands := t.plan()
 	if len(t.live) == 0 {
 		t.clean = true // nothing was said
@@ -97,8 +103,9 @@ func (t *transaction) run() {
 // commands for the others: MAIL, one RCPT for each of live, DATA.
 func (t *transaction) plan() []string {
 	s, env := t.s, &t.m.e.Envelope
-	if limit := s.maxSize(); limit > 0 && t.m.e.Size > limit { // RFC 1870 §6.1
-		t.rest(failed(mail.CodeTooLarge, mail.Enhanced{5, 3, 4}, fmt.Sprintf("the message has %d octets, %s takes %d", t.m.e.Size, s.hop, limit)))
+	size := t.m.e.Size + int64(len(t.m.seal.fields()))
+	if limit := s.maxSize(); limit > 0 && size > limit { // RFC 1870 §6.1
+		t.rest(failed(mail.CodeTooLarge, mail.Enhanced{5, 3, 4}, fmt.Sprintf("the message has %d octets, %s takes %d", size, s.hop, limit)))
 		return nil
 	}
 	if env.RequireTLS && !s.has("REQUIRETLS") { // RFC 8689 §4.2.1
@@ -132,7 +139,7 @@ func (t *transaction) plan() []string {
 		}
 	}
 	commands := make([]string, 0, len(rcpts)+2)
-	commands = append(commands, s.mailCommand(env, t.m.e.Size, from, smtputf8))
+	commands = append(commands, s.mailCommand(env, size, from, smtputf8))
 	for k, path := range rcpts {
 		commands = append(commands, s.rcptCommand(&env.To[t.m.rcpts[t.live[k]]], path, smtputf8))
 	}
@@ -248,6 +255,7 @@ func (t *transaction) take(k, n int, r reply) bool {
 // content sends the body and the dot, and takes the final reply.
 func (t *transaction) content(body io.Reader) {
 	s := t.s
+	_, _ = s.w.WriteString(t.m.seal.fields()) // an error sticks to the writer
 	err := writeBody(s.w, body)
 	if errors.Is(err, errBody) {
 		// No dot: the peer must not take half a message for a whole one.
