@@ -66,8 +66,8 @@ func (q *Queue) unreadable(j *job, err error) {
 // again, by this process or the next one.
 func (q *Queue) record(ctx context.Context, j *job, results []mail.Result, unread bool) {
 	it := j.item
-	it.record.Lock()
-	defer it.record.Unlock()
+	q.lock(it)
+	defer q.unlock(it)
 	now := time.Now()
 	current, err := q.entry(it)
 	if err != nil { // an operator has deleted it meanwhile

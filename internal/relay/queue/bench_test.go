@@ -101,12 +101,14 @@ func (q long) waits(longest *time.Duration) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		tick := time.NewTicker(100 * time.Microsecond)
+		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
 		for ctx.Err() == nil {
 			<-tick.C
 			at := time.Now()
-			q.Stats()
+			q.mu.Lock()
+			_ = q.sched.checking
+			q.mu.Unlock()
 			*longest = max(*longest, time.Since(at))
 		}
 	})

@@ -103,6 +103,15 @@ func (m *memory) Update(e *spool.Entry) error {
 	return nil
 }
 
+func (m *memory) UpdateAll(entries []*spool.Entry) (missing []spool.ID, err error) {
+	for _, e := range entries {
+		if m.Update(e) != nil {
+			missing = append(missing, e.ID)
+		}
+	}
+	return missing, nil
+}
+
 func (m *memory) Sync() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -69,45 +69,79 @@ func (h *checkHeap) Pop() any {
 	return it
 }
 
-// A fifo is a queue of values; the zero value is empty.
+// A fifo is a queue of values in blocks, so that no push and no pop moves what
+// others have put in; the zero value is empty.
 type fifo[T any] struct {
-	values []T
-	head   int
+	first, last *block[T]
+	n           int
 }
 
-func (f *fifo[T]) len() int { return len(f.values) - f.head }
+type block[T any] struct {
+	values     [64]T
+	head, tail int // of values: taken, and filled, so far
+	next       *block[T]
+}
 
-func (f *fifo[T]) push(v T) { f.values = append(f.values, v) }
+func (f *fifo[T]) len() int { return f.n }
 
-func (f *fifo[T]) peek() (v T, ok bool) {
-	if f.len() == 0 {
-		return v, false
+func (f *fifo[T]) push(v T) {
+	switch {
+	case f.last == nil:
+		f.first = &block[T]{}
+		f.last = f.first
+	case f.last.tail == len(f.last.values):
+		f.last.next = &block[T]{}
+		f.last = f.last.next
 	}
-	return f.values[f.head], true
+	f.last.values[f.last.tail] = v
+	f.last.tail++
+	f.n++
 }
 
 func (f *fifo[T]) pop() (v T, ok bool) {
-	if f.len() == 0 {
+	if f.n == 0 {
 		return v, false
 	}
+	b := f.first
 	var zero T
-	v, f.values[f.head] = f.values[f.head], zero
-	f.head++
-	if f.head > 32 && f.head*2 > len(f.values) { // amortised: each value moves once
-		n := copy(f.values, f.values[f.head:])
-		clear(f.values[n:])
-		f.values, f.head = f.values[:n], 0
+	v, b.values[b.head] = b.values[b.head], zero
+	b.head++
+	f.n--
+	switch {
+	case f.n == 0: // the block is used again
+		b.head, b.tail = 0, 0
+	case b.head == len(b.values):
+		f.first = b.next
 	}
 	return v, true
 }
 
-// keep drops the values that ok does not want.
-func (f *fifo[T]) keep(ok func(T) bool) {
-	kept := make([]T, 0, f.len()/2)
-	for _, v := range f.values[f.head:] {
-		if ok(v) {
-			kept = append(kept, v)
-		}
+// A list is of items in the order in which they were added. Each is in one list
+// at most.
+type list struct{ first, last *item }
+
+func (l *list) push(it *item) {
+	it.before = l.last
+	if l.last == nil {
+		l.first = it
+	} else {
+		l.last.after = it
 	}
-	f.values, f.head = kept, 0
+	l.last = it
+}
+
+// remove takes an item out. It still knows what comes after it, so that whoever
+// stands there can go on: what is gone leads to what is not, or to the end.
+func (l *list) remove(it *item) {
+	if it.before == nil {
+		l.first = it.after
+	} else {
+		it.before.after = it.after
+	}
+	if it.after == nil {
+		l.last = it.before
+	} else {
+		it.after.before = it.before
+	}
+	it.before = nil // what is gone keeps nothing older
 }

@@ -83,13 +83,13 @@ const lastChance = time.Hour
 // then for its expiry. What is held does neither: nobody is told of mail that a
 // block stopped, for its sender may be forged, and it is all there when the
 // block ends.
-func (q *Queue) nextCheck(it *item, e *spool.Entry, now time.Time) time.Time {
+func (q *Queue) nextCheck(it *item, now time.Time) time.Time {
 	if it.hold != "" {
 		return time.Time{}
 	}
 	expiry, delay := it.arrival.Add(q.o.Expiry), it.arrival.Add(q.o.DelayAfter)
 	at := expiry
-	if q.o.DelayAfter >= 0 && e.Delayed.IsZero() && !e.Envelope.From.IsNull() && delay.Before(expiry) && now.Before(expiry) {
+	if q.o.DelayAfter >= 0 && it.undelayed && delay.Before(expiry) && now.Before(expiry) {
 		at = delay
 	}
 	if !at.After(now) {
@@ -101,8 +101,8 @@ func (q *Queue) nextCheck(it *item, e *spool.Entry, now time.Time) time.Time {
 // check sends the delay DSN of an entry or gives its open recipients up,
 // whether or not their destination's turn has come.
 func (q *Queue) check(ctx context.Context, it *item) {
-	it.record.Lock()
-	defer it.record.Unlock()
+	q.lock(it)
+	defer q.unlock(it)
 	now := time.Now()
 	q.mu.Lock()
 	over := it.gone || it.hold != "" // since the check became due
@@ -153,7 +153,8 @@ func (q *Queue) delay(ctx context.Context, it *item, e draft, now time.Time) {
 		if it.entry != nil {
 			it.entry = e.Entry
 		}
-		q.sched.setCheck(it, q.nextCheck(it, e.Entry, now))
+		it.undelayed = false
+		q.sched.setCheck(it, q.nextCheck(it, now))
 	}
 }
 
@@ -242,74 +243,71 @@ func (q *Queue) claimLocked(it *item) (jobs []*job, rcpts []int) {
 	return jobs, rcpts
 }
 
+// walkStep is how many items walk looks at without a pause for others.
+const walkStep = 256
+
+// walk calls fn with pieces of what is in the schedule, from the oldest item
+// on. For each piece it calls look, with mu held, to choose, and fn without it.
+func (q *Queue) walk(ctx context.Context, look func(*item) bool, fn func([]*item)) {
+	chosen := make([]*item, 0, walkStep)
+	for _, l := range []*list{&q.sched.restored, &q.sched.accepted} {
+		q.mu.Lock()
+		at := l.first
+		q.mu.Unlock()
+		for at != nil && ctx.Err() == nil {
+			q.mu.Lock()
+			for n := 0; at != nil && n < walkStep; n++ {
+				if !at.gone && look(at) {
+					chosen = append(chosen, at)
+				}
+				at = at.after
+			}
+			q.mu.Unlock()
+			if len(chosen) > 0 {
+				fn(chosen)
+			}
+			clear(chosen)
+			chosen = chosen[:0]
+		}
+	}
+}
+
 // reconsider asks Held again about what it holds, and about what it might hold
 // by now, so that an operator who has blocked a client sees its mail held at
-// once, and not when each attempt is due.
+// once, and not when each attempt is due. It reads nothing of the spool: who
+// sent it is in memory, and an attempt asks again about all of the entry.
 func (q *Queue) reconsider(ctx context.Context) {
-	q.mu.Lock()
-	var held, free []*item
-	for _, it := range q.sched.items { // only on a change of blocks, and each minute
-		switch {
-		case it.operator:
-		case it.hold != "":
-			held = append(held, it)
-		default:
-			free = append(free, it)
-		}
-	}
-	q.mu.Unlock()
-	for _, it := range held {
-		if ctx.Err() != nil {
-			return
-		}
-		q.release(it)
-	}
 	var e spool.Entry // what the memory has of each in turn
-	for _, it := range free {
-		if ctx.Err() != nil {
-			return
+	q.walk(ctx, func(it *item) bool { return !it.operator }, func(piece []*item) {
+		for _, it := range piece {
+			e.ID, e.Envelope.Client, e.Envelope.Registration, e.Envelope.Arrival = it.id, it.client.Value(), it.registration.Value(), it.arrival
+			q.hold(it, q.o.Held(&e))
 		}
-		e.ID, e.Envelope.Client, e.Envelope.Registration, e.Envelope.Arrival = it.id, it.client.Value(), it.registration.Value(), it.arrival
-		if why := q.o.Held(&e); why != "" {
-			q.hold(it, why)
-		}
-	}
+	})
 }
 
-// hold stops attempts for an item until Held says that they may go on.
+// hold stops attempts for an item until Held says that they may go on, or with
+// "" lets them go on.
 func (q *Queue) hold(it *item, why string) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	if it.gone || it.hold != "" { // an operator's, perhaps, which is not ours to lift
+	was, now := it.hold, time.Now()
+	if it.gone || it.operator || was == why { // an operator's is not ours to lift
+		q.mu.Unlock()
 		return
 	}
-	q.sched.setHold(it, why, false, time.Now())
-	q.sched.setCheck(it, time.Time{})
-	q.log.Info("attempts stop", "event", "queue.held", "id", it.id, "reason", why)
-}
-
-func (q *Queue) release(it *item) {
-	it.record.Lock()
-	defer it.record.Unlock()
-	why := ""
-	e, err := q.entry(it)
-	if err == nil { // else the attempt will tell
-		why = q.o.Held(e)
+	if was == "" || why == "" {
+		q.sched.setHold(it, why, false, now)
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if it.gone || it.operator {
-		return
-	}
-	now := time.Now()
-	q.sched.setHold(it, why, false, now)
+	it.hold = why
+	q.sched.setCheck(it, q.nextCheck(it, now))
 	if why == "" {
-		if err == nil {
-			q.sched.setCheck(it, q.nextCheck(it, e, now))
-		} else {
-			q.sched.setCheck(it, now.Add(q.after(1)))
-		}
-		q.log.Info("attempts go on", "event", "queue.released", "id", it.id)
+		q.changed()
 	}
-	q.changed()
+	q.mu.Unlock()
+	switch {
+	case why == "":
+		q.log.Info("attempts go on", "event", "queue.released", "id", it.id)
+	case was == "":
+		q.log.Info("attempts stop", "event", "queue.held", "id", it.id, "reason", why)
+	}
 }

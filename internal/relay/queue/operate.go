@@ -111,6 +111,18 @@ type Destination struct {
 	Said         string    `json:"said,omitempty"`      // what the newest of them was told
 }
 
+// maxDestinations is how many destinations Stats tells of.
+const maxDestinations = 20
+
+// before tells whether d is to be told of rather than another.
+func (d *destination) before(other *Destination) bool {
+	return cmp.Or(cmp.Compare(other.Jobs, d.jobs), cmp.Compare(d.name, other.Name)) < 0
+}
+
+func (d *destination) view() Destination {
+	return Destination{d.name, d.jobs, d.running, d.failures, d.blockedUntil.Round(0), d.deferrals, d.lastDeferral}
+}
+
 // Stats returns the queue in numbers.
 func (q *Queue) Stats() Stats {
 	q.mu.Lock()
@@ -120,13 +132,17 @@ func (q *Queue) Stats() Stats {
 		s.Jobs[stateNames[st]] = n
 	}
 	for _, d := range q.sched.dests {
-		if d.jobs > 0 {
-			s.Destinations = append(s.Destinations, Destination{d.name, d.jobs, d.running, d.failures, d.blockedUntil.Round(0), d.deferrals, d.lastDeferral})
+		if n := len(s.Destinations); d.jobs == 0 || n == maxDestinations && !d.before(&s.Destinations[n-1]) {
+			continue
 		}
+		at, _ := slices.BinarySearchFunc(s.Destinations, d, func(other Destination, d *destination) int {
+			if d.before(&other) {
+				return 1
+			}
+			return -1
+		})
+		s.Destinations = slices.Insert(s.Destinations, at, d.view())
+		s.Destinations = s.Destinations[:min(len(s.Destinations), maxDestinations)]
 	}
-	slices.SortFunc(s.Destinations, func(a, b Destination) int {
-		return cmp.Or(cmp.Compare(b.Jobs, a.Jobs), cmp.Compare(a.Name, b.Name))
-	})
-	s.Destinations = s.Destinations[:min(len(s.Destinations), 20)]
 	return s
 }

@@ -58,8 +58,9 @@ type End struct {
 // How much of the queue Do takes at once: what is done to a piece is on the
 // disk before anybody is told, with one sync.
 const (
-	pieceDone = 256
-	pieceSeen = 16 << 10
+	pieceDone       = 512
+	pieceSeen       = 16 << 10
+	pieceRecipients = 16 << 10 // of what is done; the entries are in memory meanwhile
 )
 
 var errPiece = errors.New("queue: the piece is full")
@@ -67,7 +68,8 @@ var errPiece = errors.New("queue: the piece is full")
 // Do does what an operator orders, message by message, oldest first, and calls
 // tell for each after it is on stable storage. It ends early, between two
 // messages, with the error of ctx or tell, or when the store fails; what was
-// told is done all the same, and no lock is held longer than one message takes.
+// told is done all the same. The lock of the queue is never held longer than one
+// message takes, and the records of a piece as long as its batch takes.
 // While the spool is still being read it is ErrLoading, and nothing is done.
 func (q *Queue) Do(ctx context.Context, o Order, tell func(Did) error) error {
 	if !slices.Contains(Verbs(), o.Verb) {
@@ -77,7 +79,11 @@ func (q *Queue) Do(ctx context.Context, o Order, tell func(Did) error) error {
 		return err
 	}
 	if len(o.IDs) > 0 {
-		for piece := range slices.Chunk(o.IDs, pieceDone) {
+		for ids := range slices.Chunk(o.IDs, pieceDone) {
+			piece := make([]picked, len(ids))
+			for i, id := range ids {
+				piece[i].id = id
+			}
 			if err := q.doPiece(ctx, o, piece, tell); err != nil {
 				return err
 			}
@@ -86,21 +92,23 @@ func (q *Queue) Do(ctx context.Context, o Order, tell func(Did) error) error {
 	}
 	began, match := time.Now(), o.Filter.matcher()
 	for after, more := spool.ID(""), true; more; {
-		var piece []spool.ID
-		seen := 0
+		var piece []picked
+		seen, recipients := 0, 0
+		since := q.changes.Load() // before the store is asked
 		err := q.store.EntriesAfter(after, func(e *spool.Entry) error {
 			switch {
 			case ctx.Err() != nil:
 				return ctx.Err()
 			case o.UpTo != "" && e.ID > o.UpTo:
 				return errEnough
-			case len(piece) == pieceDone || seen == pieceSeen:
+			case len(piece) == pieceDone || seen == pieceSeen || recipients >= pieceRecipients:
 				return errPiece
 			}
 			seen++
 			after = e.ID
 			if !e.Envelope.Arrival.After(began) && match(q.row(e)) {
-				piece = append(piece, e.ID)
+				piece = append(piece, picked{e.ID, e, since})
+				recipients += len(e.State)
 			}
 			return nil
 		})
@@ -124,44 +132,31 @@ func (q *Queue) loaded() error {
 	return nil
 }
 
-// How many messages of a piece are done at a time: what waits for the disk for
-// each message shares its syncs.
-func (v Verb) atOnce() int {
-	if v == Bounce || v == Delete {
-		return 32
-	}
-	return 1
-}
-
 // doPiece does one piece of an order, brings it to the disk, and tells.
-func (q *Queue) doPiece(ctx context.Context, o Order, piece []spool.ID, tell func(Did) error) error {
-	did := make([]Did, len(piece)) // without a Fate: nothing was done
-	var next atomic.Int64
-	var stop atomic.Pointer[error]
-	var working sync.WaitGroup
-	for range min(o.Verb.atOnce(), len(piece)) {
-		working.Go(func() {
-			for stop.Load() == nil {
-				i := int(next.Add(1)) - 1
-				if i >= len(piece) {
-					return
-				}
-				err := ctx.Err()
-				if err == nil {
-					did[i], err = q.doOne(ctx, o, piece[i])
-				}
-				if err != nil {
-					stop.CompareAndSwap(nil, &err)
-				}
-			}
-		})
+func (q *Queue) doPiece(ctx context.Context, o Order, piece []picked, tell func(Did) error) error {
+	by := word{o.Reason, o.Operator}
+	stopped := ctx.Err()
+	var all []acted
+	switch {
+	case stopped != nil || len(piece) == 0:
+		return stopped
+	case o.Verb.changes():
+		all = q.change(o.Verb, piece, by)
+	default:
+		all, stopped = q.each(ctx, o.Verb, piece, by)
 	}
-	working.Wait()
-	var stopped error
-	if err := stop.Load(); err != nil {
-		stopped = *err
+	did := make([]Did, 0, len(all))
+	for _, a := range all {
+		d := Did{ID: a.id, Fate: fate(a.err), Note: a.note}
+		switch {
+		case d.Fate == "": // the store's, and so of all
+			stopped = cmp.Or(stopped, fmt.Errorf("queue: %s of %s: %w", o.Verb, a.id, a.err))
+			continue
+		case a.err != nil && d.Fate != Gone:
+			d.Note = a.err.Error()
+		}
+		did = append(did, d)
 	}
-	did = slices.DeleteFunc(did, func(d Did) bool { return d.Fate == "" })
 	if len(did) == 0 {
 		return stopped
 	}
@@ -176,18 +171,34 @@ func (q *Queue) doPiece(ctx context.Context, o Order, piece []spool.ID, tell fun
 	return stopped
 }
 
-// doOne does an order to one message. The error is one of the store, and so
-// that of all messages.
-func (q *Queue) doOne(ctx context.Context, o Order, id spool.ID) (Did, error) {
-	note, err := q.act(ctx, o.Verb, id, word{o.Reason, o.Operator})
-	d := Did{ID: id, Fate: fate(err), Note: note}
-	if d.Fate == "" {
-		return Did{}, fmt.Errorf("queue: %s of %s: %w", o.Verb, id, err)
+// eachAtOnce is how many messages of a piece each does at a time: what waits
+// for the disk for each message shares its syncs.
+const eachAtOnce = 32
+
+// each does a verb to the messages of a piece one by one, and ends early with
+// the error of ctx or of the store.
+func (q *Queue) each(ctx context.Context, verb Verb, piece []picked, by word) ([]acted, error) {
+	all := make([]acted, len(piece)) // without an ID: nothing was done
+	var next atomic.Int64
+	var stop atomic.Bool
+	var working sync.WaitGroup
+	for range min(eachAtOnce, len(piece)) {
+		working.Go(func() {
+			for !stop.Load() && ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= len(piece) {
+					return
+				}
+				a := &all[i]
+				a.id = piece[i].id
+				if a.note, a.err = q.act(ctx, verb, a.id, by); a.err != nil && fate(a.err) == "" {
+					stop.Store(true)
+				}
+			}
+		})
 	}
-	if err != nil && d.Fate != Gone {
-		d.Note = err.Error()
-	}
-	return d, nil
+	working.Wait()
+	return slices.DeleteFunc(all, func(a acted) bool { return a.id == "" }), ctx.Err()
 }
 
 // fate is what an error of act means for one message; "" if it is the store's

@@ -31,6 +31,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,6 +73,9 @@ type Recorder interface {
 type Mass interface {
 	// EntriesAfter is Entries without those up to an ID.
 	EntriesAfter(spool.ID, func(*spool.Entry) error) error
+	// UpdateAll is Update for many, in the order of their IDs, as one step. It
+	// returns the IDs of those that were gone.
+	UpdateAll([]*spool.Entry) (missing []spool.ID, err error)
 	// Sync returns when all that was changed before it is on stable storage.
 	Sync() error
 }
@@ -181,6 +185,19 @@ type Queue struct {
 	// seen are the entries that were accepted while loading: what the spool
 	// tells of them later may be out of date. Guarded by mu.
 	seen map[spool.ID]struct{}
+
+	changes atomic.Uint64 // how often an item was given back
+}
+
+// lock takes the state of an item: nobody else reads it in order to change it
+// until unlock.
+func (q *Queue) lock(it *item) { it.record.Lock() }
+
+// unlock gives the state of an item back. What was read of it from the store
+// before is out of date from now on.
+func (q *Queue) unlock(it *item) {
+	it.changed = q.changes.Add(1)
+	it.record.Unlock()
 }
 
 // New makes a queue. Nothing is delivered before Run.
@@ -337,9 +354,17 @@ func (q *Queue) add(e *spool.Entry, fresh bool) {
 	if q.sched.items[e.ID] != nil {
 		return
 	}
-	it := newItem(e)
-	for destination, rcpts := range q.split(e) {
-		it.jobs = append(it.jobs, &job{item: it, dest: q.sched.destination(destination), rcpts: rcpts, next: e.Next, attempts: e.Attempts, index: -1})
+	it, one := newItem(e)
+	it.restored = !fresh
+	if one != nil {
+		j := &one.job
+		one.jobs[0] = j
+		*j = job{item: it, dest: q.sched.destination(q.o.Courier.Destination(e.Envelope.To[0].Address.Domain)), rcpts: one.rcpts[:], next: e.Next, attempts: e.Attempts, index: -1}
+		it.jobs = one.jobs[:]
+	} else {
+		for destination, rcpts := range q.split(e) {
+			it.jobs = append(it.jobs, &job{item: it, dest: q.sched.destination(destination), rcpts: rcpts, next: e.Next, attempts: e.Attempts, index: -1})
+		}
 	}
 	if n := len(e.Envelope.To); fresh && q.sched.cached+n <= maxCached {
 		it.entry = e
@@ -349,7 +374,7 @@ func (q *Queue) add(e *spool.Entry, fresh bool) {
 	if it.arrival.IsZero() {
 		it.arrival = now
 	}
-	q.sched.insert(it, now, q.nextCheck(it, e, now))
+	q.sched.insert(it, now, q.nextCheck(it, now))
 	q.changed()
 }
 

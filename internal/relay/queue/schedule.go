@@ -26,20 +26,42 @@ type item struct {
 	checkAt    time.Time // when the next delay or expiry is due; guarded by Queue.mu
 	checkIndex int       // in schedule.checks; -1: not there; guarded by Queue.mu
 	checking   bool      // a check is under way; guarded by Queue.mu
+	undelayed  bool      // a delay DSN may be due one day; guarded by Queue.mu
 
-	record sync.Mutex // held while its state is read, changed and stored; taken before Queue.mu
+	restored      bool  // in schedule.restored, else in schedule.accepted
+	before, after *item // there; guarded by Queue.mu
+
+	record  sync.Mutex // held while its state is read, changed and stored, with lock; taken before Queue.mu
+	changed uint64     // Queue.changes when it was last given back; guarded by record
 }
 
-func newItem(e *spool.Entry) *item {
-	return &item{
-		id:           e.ID,
-		registration: unique.Make(e.Envelope.Registration),
-		client:       unique.Make(e.Envelope.Client),
-		arrival:      e.Envelope.Arrival,
-		hold:         e.Hold,
-		operator:     e.Hold != "",
-		checkIndex:   -1,
+// A single is what most items are, in one piece of memory: one job, for one
+// recipient.
+type single struct {
+	item  item
+	job   job
+	jobs  [1]*job
+	rcpts [1]int
+}
+
+// newItem is what the memory keeps of an entry, without its jobs. The item of
+// one with a single recipient is part of a single.
+func newItem(e *spool.Entry) (*item, *single) {
+	var one *single
+	var it *item
+	if len(e.Envelope.To) == 1 {
+		one = &single{}
+		it = &one.item
+	} else {
+		it = &item{}
 	}
+	it.id = e.ID
+	it.registration, it.client = unique.Make(e.Envelope.Registration), unique.Make(e.Envelope.Client)
+	it.arrival = e.Envelope.Arrival
+	it.hold, it.operator = e.Hold, e.Hold != ""
+	it.undelayed = e.Delayed.IsZero() && !e.Envelope.From.IsNull()
+	it.checkIndex = -1
+	return it, one
 }
 
 // A state is where a job stands. The order is that of stateNames.
@@ -112,9 +134,9 @@ type schedule struct {
 	runnable fifo[*destination] // destinations that may have a job to take
 	checks   checkHeap          // items by checkAt
 	checking int                // checks under way
-	arrivals fifo[*item]        // in order of arrival, gone ones included
+	restored list               // items that the spool held at the start, in order of arrival
+	accepted list               // the others, in order of arrival
 	depth    [numStates]int     // jobs by state
-	gone     int                // of arrivals
 	cached   int                // recipients of items with an entry
 }
 
@@ -134,7 +156,7 @@ func (s *schedule) destination(name string) *destination {
 // insert adds a new item with its jobs.
 func (s *schedule) insert(it *item, now, checkAt time.Time) {
 	s.items[it.id] = it
-	s.arrivals.push(it)
+	s.arrivals(it).push(it)
 	for _, j := range it.jobs {
 		j.dest.jobs++
 		j.state = waiting
@@ -368,6 +390,9 @@ func (s *schedule) outcome(d *destination, whole bool, now time.Time, jitter fun
 	d.blockedUntil = now.Add(jitter(min(backoffBase<<min(d.failures-1, 10), backoffLimit)))
 }
 
+// pardon lets a destination be tried at once, whatever it did before.
+func (s *schedule) pardon(d *destination) { d.blockedUntil = time.Time{} }
+
 // put notes what became of an attempt as a whole: whether everything is still
 // owed, and what was said.
 func (d *destination) put(off bool, said string) {
@@ -408,11 +433,15 @@ func (s *schedule) drop(it *item, now time.Time) {
 		s.refresh(j.dest, now)
 	}
 	it.jobs = nil
-	// One that stays long must not keep all that came after it in memory.
-	if s.gone++; s.gone > 32 && s.gone*2 > s.arrivals.len() { // amortised, as in fifo.pop
-		s.arrivals.keep(func(it *item) bool { return !it.gone })
-		s.gone = 0
+	s.arrivals(it).remove(it)
+}
+
+// arrivals is the list that an item is in.
+func (s *schedule) arrivals(it *item) *list {
+	if it.restored {
+		return &s.restored
 	}
+	return &s.accepted
 }
 
 func (s *schedule) uncache(it *item) {
@@ -435,16 +464,11 @@ func (s *schedule) setHold(it *item, why string, operator bool, now time.Time) {
 }
 
 // oldest is the arrival of the oldest item; zero if there is none.
-func (s *schedule) oldest() time.Time {
-	for {
-		it, ok := s.arrivals.peek()
-		if !ok {
-			return time.Time{}
+func (s *schedule) oldest() (at time.Time) {
+	for _, it := range []*item{s.restored.first, s.accepted.first} {
+		if it != nil && (at.IsZero() || it.arrival.Before(at)) {
+			at = it.arrival
 		}
-		if !it.gone {
-			return it.arrival
-		}
-		s.arrivals.pop()
-		s.gone--
 	}
+	return at
 }

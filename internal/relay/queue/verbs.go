@@ -42,123 +42,30 @@ type word struct{ reason, operator string }
 // act does one thing to one entry: in memory, and in the store, which has not
 // brought it to the disk by then. note is what else there is to know of it.
 func (q *Queue) act(ctx context.Context, verb Verb, id spool.ID, by word) (note string, err error) {
+	if verb.changes() {
+		a := q.change(verb, []picked{{id: id}}, by)[0]
+		return a.note, a.err
+	}
 	q.mu.Lock()
 	it := q.sched.items[id]
 	q.mu.Unlock()
 	if it == nil {
 		return "", spool.ErrNotFound
 	}
-	it.record.Lock()
-	defer it.record.Unlock()
+	q.lock(it)
+	defer q.unlock(it)
 	current, err := q.entry(it)
 	if err != nil {
 		return "", err
 	}
 	e, now := draftOf(current), time.Now()
 	switch verb {
-	case Hold:
-		return q.holdBy(it, e, by, now)
-	case Release:
-		return q.releaseBy(it, e, by, now)
-	case Retry:
-		return q.retry(it, e, now)
 	case Bounce:
 		return "", q.bounce(ctx, it, e, by, now)
 	case Delete:
 		return "", q.remove(it, e, by, now)
 	}
 	return "", fmt.Errorf("queue: %q is no verb", verb)
-}
-
-// holdBy stops attempts. One that is under way goes on.
-func (q *Queue) holdBy(it *item, e draft, by word, now time.Time) (note string, err error) {
-	e.Hold = by.reason
-	if e.Hold == "" {
-		e.Hold = "held by an operator"
-	}
-	if err := q.store.Update(e.Entry); err != nil {
-		return "", err
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if it.gone {
-		return "", spool.ErrNotFound
-	}
-	q.sched.setHold(it, e.Hold, true, now)
-	q.sched.setCheck(it, time.Time{})
-	q.replace(it, e)
-	q.log.Info("an operator stops attempts", "event", "queue.held", "id", it.id, "reason", e.Hold, "operator", by.operator)
-	if it.runs() {
-		note = "an attempt is under way and goes on; what it does not deliver is held"
-	}
-	return note, nil
-}
-
-// releaseBy ends a hold of an operator's. What holds it besides, such as a
-// block, goes on doing so.
-func (q *Queue) releaseBy(it *item, e draft, by word, now time.Time) (note string, err error) {
-	why := q.o.Held(e.Entry)
-	if e.Hold == "" {
-		if why != "" {
-			return "", fmt.Errorf("%w, but not by an operator: %s", ErrHeld, why)
-		}
-		return "", fmt.Errorf("%w: it is not held", ErrUnchanged)
-	}
-	e.Hold = ""
-	if err := q.store.Update(e.Entry); err != nil {
-		return "", err
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if it.gone {
-		return "", spool.ErrNotFound
-	}
-	q.sched.setHold(it, why, false, now)
-	q.sched.setCheck(it, q.nextCheck(it, e.Entry, now))
-	q.replace(it, e)
-	if why != "" {
-		q.log.Info("an operator's hold ends, and another one is in force", "event", "queue.held", "id", it.id, "reason", why, "operator", by.operator)
-		return "it stays held: " + why, nil
-	}
-	q.log.Info("an operator lets attempts go on", "event", "queue.released", "id", it.id, "operator", by.operator)
-	q.changed()
-	return "", nil
-}
-
-// retry makes an entry due at once, and lifts the back-off of its destinations.
-func (q *Queue) retry(it *item, e draft, now time.Time) (note string, err error) {
-	why := e.Hold
-	if why == "" {
-		why = q.o.Held(e.Entry)
-	}
-	if why != "" {
-		return "", fmt.Errorf("%w: %s", ErrHeld, why)
-	}
-	e.Next = now.Round(0) // of all that waits, also after a restart
-	if err := q.store.Update(e.Entry); err != nil {
-		return "", err
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if it.gone {
-		return "", spool.ErrNotFound
-	}
-	if it.hold != "" { // a block that has ended, which nobody has noticed yet
-		q.sched.setHold(it, "", false, now)
-		q.sched.setCheck(it, q.nextCheck(it, e.Entry, now))
-	}
-	for _, j := range it.jobs {
-		if j.state == running {
-			note = "an attempt is under way"
-			continue
-		}
-		q.sched.displace(j)
-		j.next, j.dest.blockedUntil = now, time.Time{}
-		q.sched.place(j, now)
-	}
-	q.replace(it, e)
-	q.changed()
-	return note, nil
 }
 
 // bounce gives an entry up now.
@@ -238,13 +145,6 @@ func someOf(e draft, rcpts []int) string {
 		names = append(names, e.Envelope.To[i].Address.String())
 	}
 	return strings.Join(names, ",")
-}
-
-// replace keeps a changed entry in memory if it was there. The caller holds mu.
-func (q *Queue) replace(it *item, e draft) {
-	if it.entry != nil {
-		it.entry = e.Entry
-	}
 }
 
 // runs tells whether an attempt is under way. The caller holds mu.
