@@ -14,7 +14,7 @@ require (
 	github.com/go-git/go-git/v5 v5.19.3 // git without a git binary
 	github.com/google/go-github/v60 v60.0.0 // pull requests, reviews and checks of GitHub, in its own words
 	github.com/hiddeco/sshsig v0.2.0 // SSH signatures of commits, as ssh-keygen makes them
-	github.com/miekg/dns v1.1.73 // questions to a DNS server, past /etc/hosts and search lists, for evidence; and a real server for tests
+	github.com/miekg/dns v1.1.73 // questions to a DNS server, past /etc/hosts and search lists, for evidence and for DANE; and a real server for tests
 	github.com/openrdap/rdap v0.10.2 // reads what internet registries say of an address block, jCards included
 	github.com/prometheus/client_golang v1.25.0 // metrics in the format that sites collect
 	github.com/rogpeppe/go-internal v1.16.0 // testscript: the command line is tested as it is typed

@@ -52,7 +52,8 @@ var rooms = map[string][]string{
 	"internal/relay/dsn":       {"internal/mail", "internal/relay/spool"},
 	"internal/relay/queue":     {"internal/mail", "internal/relay/spool", "internal/relay/dsn"},
 	"internal/relay/deliver":   {"internal/mail", "internal/relay/spool"},
-	"internal/relay/tlspolicy": {"internal/mail", "internal/relay/deliver"}, // deliver: the question that it answers
+	"internal/relay/dane":      nil,
+	"internal/relay/tlspolicy": {"internal/mail", "internal/relay/deliver", "internal/relay/dane"}, // deliver: the question that it answers
 	"internal/relay/dkim":      {"internal/durable"},
 	"internal/relay/limits":    {"internal/register/policy", "internal/register/registration", "internal/durable"},
 	"internal/relay/activity":  {"internal/durable"},
@@ -96,7 +97,7 @@ var outside = map[string][]string{
 	"github.com/rogpeppe/go-internal":                         {},
 	"go.yaml.in/yaml/":                                        {},
 	"github.com/santhosh-tekuri/jsonschema":                   {}, // tests only
-	"github.com/miekg/dns":                                    {"internal/register/evidence"},
+	"github.com/miekg/dns":                                    {"internal/register/evidence", "internal/relay/dane"},
 	"github.com/openrdap/rdap":                                {"internal/register/evidence"},
 	"github.com/prometheus/client_golang/prometheus/promhttp": {"internal/status"},
 }

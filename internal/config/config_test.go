@@ -76,7 +76,7 @@ register: {repository: "/srv/register.git", branch: "prod/eu", poll: "1m30s", to
 register: webhook: {listen: "127.0.0.1:9588", secretFile: "/etc/s"}
 state: "/data"
 drain: "2m"
-deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", tlsPolicy: {"Example.org.": {tls: "verify", mx: ["*.Mail.example.net."]}, ".b_.example": tls: "encrypt", "[2001:DB8::1]": tls: "off"}, dkim: [{domain: "Umich.edu.", selector: "2026a", keyFile: "/etc//k.pem"}, {domain: "umich.edu", selector: "2026b", keyFile: "/l", subdomains: true}], timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
+deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", resolver: "[::1]", tlsPolicy: {"Example.org.": {tls: "verify", mx: ["*.Mail.example.net."]}, ".b_.example": tls: "encrypt", "[2001:DB8::1]": tls: "off"}, dkim: [{domain: "Umich.edu.", selector: "2026a", keyFile: "/etc//k.pem"}, {domain: "umich.edu", selector: "2026b", keyFile: "/l", subdomains: true}], timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
 proof: secretFile: "/etc/gatepost/../proof"
 blocks: file: "/etc/gatepost//blocks"
 confirm: true
@@ -99,7 +99,7 @@ queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 			Webhook: &Webhook{Listen: "127.0.0.1:9588", SecretFile: "/etc/s"}},
 		State: "/data",
 		Deliver: Deliver{Smarthosts: []Smarthost{{"mx1.umich.edu:25", 0}, {"192.0.2.9:2525", 1}}, TLS: TLSOff, TLSPolicy: map[string]TLSRule{
-			"example.org": {TLSVerify, []string{"*.mail.example.net"}}, ".b_.example": {TLSEncrypt, []string{}}, "2001:db8::1": {TLSOff, []string{}}}, DKIM: []DKIM{{"umich.edu", "2026a", "/etc/k.pem", false}, {"umich.edu", "2026b", "/l", true}}, Timeouts: Timeouts{
+			"example.org": {TLSVerify, []string{"*.mail.example.net"}}, ".b_.example": {TLSEncrypt, []string{}}, "2001:db8::1": {TLSOff, []string{}}}, Resolver: netip.MustParseAddrPort("[::1]:53"), DKIM: []DKIM{{"umich.edu", "2026a", "/etc/k.pem", false}, {"umich.edu", "2026b", "/l", true}}, Timeouts: Timeouts{
 			Connect: 5 * time.Second, Command: time.Minute, Data: time.Minute, Dot: time.Hour}},
 		Proof:   Proof{SecretFile: "/etc/proof"},
 		Blocks:  Blocks{File: "/etc/gatepost/blocks"},
@@ -233,6 +233,10 @@ func TestRefused(t *testing.T) {
 		"a policy twice":                      {minimal + `deliver: tlsPolicy: {"example.org": tls: "off", "Example.org": tls: "encrypt"}`, "is written twice"},
 		"hosts without a certificate":         {minimal + `deliver: tlsPolicy: "example.org": {tls: "encrypt", mx: ["mx.example.org"]}`, `.mx is of no use but with tls: "verify"`},
 		"hosts that are none":                 {minimal + `deliver: tlsPolicy: "example.org": {tls: "verify", mx: ["*"]}`, `.mx[0]: "*" is no host name`},
+		"a resolver elsewhere":                {minimal + `deliver: resolver: "192.0.2.53:53"`, "192.0.2.53:53 is not on this machine"},
+		"a resolver by name":                  {minimal + `deliver: resolver: "localhost:53"`, `"localhost:53" is no address with a port`},
+		"DANE without a resolver":             {minimal + `deliver: tls: "dane"`, `deliver.tls: "dane" needs deliver.resolver`},
+		"DANE for one without a resolver":     {minimal + `deliver: tlsPolicy: "example.org": tls: "dane"`, `deliver.tlsPolicy."example.org": "dane" needs deliver.resolver`},
 		"no waits":                            {minimal + `queue: retry: []`, "queue.retry has 0 waits"},
 		"negative wait":                       {minimal + `queue: retry: ["-5m"]`, `"-5m" is no length of time`},
 		"warning after expiry":                {minimal + `queue: {expiry: "1h"}`, "not shorter than queue.expiry"},
@@ -325,7 +329,7 @@ func TestTableOfFieldsIsComplete(t *testing.T) {
 	walk = func(t reflect.Type, path string) {
 		for f := range t.Fields() {
 			name := strings.ToLower(path + f.Name)
-			if f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[mail.Address]() {
+			if f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[mail.Address]() && f.Type != reflect.TypeFor[netip.AddrPort]() {
 				walk(f.Type, name+".")
 			} else if name != "warnings" {
 				want = append(want, name)

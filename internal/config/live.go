@@ -2,6 +2,7 @@ package config
 
 import (
 	"log/slog"
+	"net/netip"
 	"reflect"
 	"strings"
 	"time"
@@ -41,6 +42,7 @@ func fields() []field {
 		{"deliver.smarthosts", false, func(r *Relay) any { return r.Deliver.Smarthosts }},
 		{"deliver.tls", false, func(r *Relay) any { return r.Deliver.TLS }},
 		{"deliver.tlsPolicy", false, func(r *Relay) any { return r.Deliver.TLSPolicy }},
+		{"deliver.resolver", false, func(r *Relay) any { return addrPort(r.Deliver.Resolver) }},
 		{"deliver.dkim", false, func(r *Relay) any { return r.Deliver.DKIM }},
 		{"deliver.timeouts.connect", false, func(r *Relay) any { return r.Deliver.Timeouts.Connect }},
 		{"deliver.timeouts.command", false, func(r *Relay) any { return r.Deliver.Timeouts.Command }},
@@ -85,6 +87,14 @@ func fields() []field {
 		{"queue.expiry", false, func(r *Relay) any { return r.Queue.Expiry }},
 		{"queue.delayWarning", false, func(r *Relay) any { return r.Queue.DelayWarning }},
 	}
+}
+
+// addrPort is "" for none.
+func addrPort(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
 }
 
 // Live tells which fields differ between two configurations: those that a

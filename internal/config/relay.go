@@ -39,6 +39,7 @@ type rawRelay struct {
 		DKIM       []DKIM `json:"dkim"`
 		TLS        string
 		TLSPolicy  map[string]TLSRule
+		Resolver   string
 		Timeouts   struct{ Connect, Command, Data, Dot string }
 	}
 	Proof   Proof
@@ -96,6 +97,8 @@ func (d *document) relay(raw *rawRelay) *Relay {
 	r.Deliver.DKIM = d.dkim("deliver.dkim", raw.Deliver.DKIM)
 	r.Deliver.TLS = raw.Deliver.TLS
 	r.Deliver.TLSPolicy = d.tlsPolicy(raw.Deliver.TLSPolicy)
+	r.Deliver.Resolver = d.resolver("deliver.resolver", raw.Deliver.Resolver)
+	d.daneNeedsResolver(&r.Deliver)
 	t := raw.Deliver.Timeouts
 	r.Deliver.Timeouts = Timeouts{
 		Connect: d.duration("deliver.timeouts.connect", t.Connect, time.Second, 10*time.Minute),

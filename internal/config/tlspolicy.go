@@ -13,6 +13,7 @@ const (
 	TLSOpportunistic = "opportunistic"
 	TLSEncrypt       = "encrypt"
 	TLSVerify        = "verify"
+	TLSDANE          = "dane"
 	TLSOff           = "off"
 )
 
@@ -86,4 +87,43 @@ func tlsName(key string) (string, bool) {
 	key = strings.ToLower(strings.TrimSuffix(key, "."))
 	bare := strings.ReplaceAll(strings.TrimPrefix(key, "."), "_", "x") // some domains have one
 	return key, hostName(bare)
+}
+
+// resolver reads the address of a resolver that validates. It is believed, so
+// nobody must be able to answer in its stead.
+func (d *document) resolver(path, s string) netip.AddrPort {
+	if s == "" && !d.has(path) {
+		return netip.AddrPort{}
+	}
+	at, err := netip.ParseAddrPort(s)
+	if ip, bare := netip.ParseAddr(strings.Trim(s, "[]")); err != nil && bare == nil {
+		at, err = netip.AddrPortFrom(ip, 53), nil
+	}
+	switch {
+	case err != nil || at.Port() == 0:
+		d.wrong(path, fmt.Sprintf("%s: %q is no address with a port", path, s))
+	case !at.Addr().Unmap().IsLoopback():
+		d.reject(path, fmt.Sprintf("%s: %s is not on this machine, so anybody on the way could say that it has validated an answer", path, at),
+			"run a validating resolver on this machine, such as unbound, and name it as \"127.0.0.1:53\"")
+	default:
+		return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// daneNeedsResolver holds what is asked to what can be found out.
+func (d *document) daneNeedsResolver(c *Deliver) {
+	if d.has("deliver.resolver") {
+		return
+	}
+	const hint = "name a validating resolver on this machine: deliver: resolver: \"127.0.0.1:53\""
+	if c.TLS == TLSDANE {
+		d.reject("deliver.tls", "deliver.tls: \"dane\" needs deliver.resolver", hint)
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.TLSPolicy)) {
+		if c.TLSPolicy[key].TLS == TLSDANE {
+			d.reject("deliver.tlsPolicy", fmt.Sprintf("deliver.tlsPolicy.%q: \"dane\" needs deliver.resolver", key), hint)
+			return
+		}
+	}
 }

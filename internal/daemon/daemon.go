@@ -273,7 +273,11 @@ func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
 
 // openQueue makes what takes mail out.
 func (r *relay) openQueue(c *config.Relay, s *steps) error {
-	courier, err := deliver.New(r.courierOptions(c))
+	options, err := r.courierOptions(c)
+	if err != nil {
+		return err
+	}
+	courier, err := deliver.New(options)
 	if err != nil {
 		return err
 	}

@@ -11,9 +11,10 @@
 //     last word: it holds instead of all that follows, so that an operator can
 //     mend what a domain publishes wrongly.
 //  2. The configuration's default is the least for all others.
-//  3. REQUIRETLS asks for a certificate that can be judged, whatever the rule.
+//  3. What the DNS, signed, says of a host's certificates (package dane).
+//  4. REQUIRETLS asks for a certificate that can be judged, whatever the rule.
 //
-// RFC 7435 (opportunistic), RFC 8689 (REQUIRETLS).
+// RFC 7435 (opportunistic), RFC 7672 (DANE), RFC 8689 (REQUIRETLS).
 package tlspolicy
 
 import (
@@ -22,6 +23,7 @@ import (
 	"strings"
 
 	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/relay/dane"
 	"example.edu/gatepost/internal/relay/deliver"
 )
 
@@ -34,6 +36,7 @@ const (
 	Opportunistic Level = "opportunistic" // where it is offered and works, else clear text
 	Encrypt       Level = "encrypt"       // always, with whatever certificate
 	Verify        Level = "verify"        // … with one for the host's name by a public authority
+	DANE          Level = "dane"          // … with one that the DNS, signed, says it has
 )
 
 // A Rule is what the site asks for one domain or smarthost.
@@ -46,9 +49,18 @@ type Rule struct {
 
 // A Policy is what the site asks. It is never changed, and safe for concurrent use.
 type Policy struct {
-	least Level
-	rules map[string]Rule
+	least  Level
+	rules  map[string]Rule
+	dnssec DNSSEC // nil: nobody to ask
 }
+
+// DNSSEC says what the DNS, signed, has on a host's certificates. An error is
+// that nobody knows. *dane.Resolver is one.
+type DNSSEC interface {
+	Find(ctx context.Context, domain, host, port string) (*dane.Finding, error)
+}
+
+var _ DNSSEC = (*dane.Resolver)(nil)
 
 var _ deliver.Guard = (*Policy)(nil)
 
@@ -57,12 +69,13 @@ type Options struct {
 	Least Level // for all that no rule is for; "": Opportunistic
 	// Rules by domain in lower case and A-labels, or by ".domain" for all below
 	// it; smarthosts by host name or bare address.
-	Rules map[string]Rule
+	Rules  map[string]Rule
+	DNSSEC DNSSEC // nil: no DANE. It must be what package deliver looks MX and addresses up with
 }
 
 // New makes a Policy.
 func New(o Options) *Policy {
-	p := &Policy{least: o.Least, rules: o.Rules}
+	p := &Policy{least: o.Least, rules: o.Rules, dnssec: o.DNSSEC}
 	if p.least == "" {
 		p.least = Opportunistic
 	}
@@ -70,7 +83,7 @@ func New(o Options) *Policy {
 }
 
 // Demand is what is demanded of a host. It implements deliver.Guard.
-func (p *Policy) Demand(_ context.Context, hop deliver.Hop) deliver.Demand {
+func (p *Policy) Demand(ctx context.Context, hop deliver.Hop) deliver.Demand {
 	name := hop.Domain
 	if hop.Smart {
 		name = hop.Host
@@ -79,8 +92,8 @@ func (p *Policy) Demand(_ context.Context, hop deliver.Hop) deliver.Demand {
 	if !own {
 		rule = Rule{Level: p.least}
 	}
-	if own && !hop.Smart && len(rule.MX) > 0 && !matchesAny(rule.MX, hop.Host) {
-		return refuse(hop.Host+" is none of the mail servers that deliver.tlsPolicy "+fmt.Sprintf("%q", key)+" names", deliver.Demand{As: deliver.Verified})
+	if len(rule.MX) > 0 && !hop.Smart && !matchesAny(rule.MX, hop.Host) {
+		return refuse(7, 5, fmt.Sprintf("%s is none of the mail servers that deliver.tlsPolicy %q names", hop.Host, key), deliver.Demand{As: deliver.Verified})
 	}
 	d := rule.demand()
 	d.Why = "deliver.tls demands"
@@ -90,8 +103,41 @@ func (p *Policy) Demand(_ context.Context, hop deliver.Hop) deliver.Demand {
 	// A smarthost is named by the site; a domain's host by who can forge DNS,
 	// unless the rule names it.
 	d.Secure = hop.Smart || len(rule.MX) > 0
-	if hop.RequireTLS {
+	if rule.Level == DANE || rule.Level != Off && (!own || hop.RequireTLS) {
+		d = p.signed(ctx, d, hop, rule.Level == DANE)
+	}
+	if hop.RequireTLS && d.Refused == nil {
 		return requireTLS(d, hop)
+	}
+	return d
+}
+
+// signed raises a demand to what the DNS says of a host.
+func (p *Policy) signed(ctx context.Context, d deliver.Demand, hop deliver.Hop, must bool) deliver.Demand {
+	f := &dane.Finding{}
+	if p.dnssec != nil && !strings.HasPrefix(hop.Host, "[") {
+		var err error
+		if f, err = p.dnssec.Find(ctx, hop.Domain, hop.Host, hop.Port); err != nil {
+			d.As = deliver.DANE
+			return refuse(4, 3, "the DNS gives no signed answer about "+hop.Host+" now: "+err.Error(), d)
+		}
+	}
+	return withFinding(d, f, hop, must)
+}
+
+// withFinding is pure. RFC 7672 §2.2: records that can be used are held to;
+// others ask for TLS with anybody.
+func withFinding(d deliver.Demand, f *dane.Finding, hop deliver.Hop, must bool) deliver.Demand {
+	d.Secure = d.Secure || f.SecureMX
+	switch {
+	case f.Standing == dane.Usable:
+		d.Use, d.PKIX, d.Verify, d.Name, d.As = deliver.Always, false, f.Verify, f.Base, deliver.DANE
+		d.Why = "the TLSA records of " + f.Base + " demand"
+	case must:
+		d.As = deliver.DANE
+		return refuse(7, 5, "the DNS has no TLSA records of "+hop.Host+" that are signed and can be used, as "+d.Why, d)
+	case f.Standing == dane.Unusable && d.Use == deliver.Opportunistic:
+		d.Use, d.As, d.Why = deliver.Always, deliver.Unverified, "the TLSA records of "+f.Base+" demand, though none can be used"
 	}
 	return d
 }
@@ -121,7 +167,7 @@ func (r Rule) demand() deliver.Demand {
 		return deliver.Demand{Use: deliver.Never}
 	case Encrypt:
 		return deliver.Demand{Use: deliver.Always, As: deliver.Unverified}
-	case Verify:
+	case Verify, DANE:
 		return deliver.Demand{Use: deliver.Always, PKIX: true, As: deliver.Verified}
 	}
 	return deliver.Demand{}
@@ -140,9 +186,9 @@ func requireTLS(d deliver.Demand, hop deliver.Hop) deliver.Demand {
 }
 
 // refuse is for a host to which no mail goes now.
-func refuse(text string, d deliver.Demand) deliver.Demand {
+func refuse(subject, detail int, text string, d deliver.Demand) deliver.Demand {
 	d.Refused = &mail.Result{
-		Status: mail.Status{Code: mail.CodeLocalError, Enhanced: mail.Enhanced{4, 7, 5}, Text: mail.Printable(text, maxText)},
+		Status: mail.Status{Code: mail.CodeLocalError, Enhanced: mail.Enhanced{4, subject, detail}, Text: mail.Printable(text, maxText)},
 		Cause:  "tlspolicy: " + text,
 	}
 	return d

@@ -1,10 +1,13 @@
 package tlspolicy
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 
 	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/relay/dane"
 	"example.edu/gatepost/internal/relay/deliver"
 )
 
@@ -80,6 +83,71 @@ func TestRules(t *testing.T) {
 			}
 			if r := got.Refused; r != nil && (r.Cause == "" || r.Status.Text == "" || r.Outcome == mail.Delivered) {
 				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+// signed is a DNSSEC of fixed answers, by host; others are not signed.
+type signed map[string]*dane.Finding
+
+func (s signed) Find(_ context.Context, domain, host, _ string) (*dane.Finding, error) {
+	if host == "bogus.example" || domain == "bogus.example" {
+		return nil, errors.New("SERVFAIL")
+	}
+	if f := s[host]; f != nil {
+		return f, nil
+	}
+	return &dane.Finding{}, nil
+}
+
+func TestWhatTheDNSSays(t *testing.T) {
+	dns := signed{
+		"usable.example":   {Standing: dane.Usable, SecureMX: true, Base: "base.example"},
+		"unusable.example": {Standing: dane.Unusable, SecureMX: true, Base: "unusable.example"},
+		"none.example":     {Standing: dane.None, SecureMX: true},
+	}
+	rules := map[string]Rule{"mended.example": {Level: Opportunistic}, "must.example": {Level: DANE}, "clear.example": {Level: Off}, "usable.example": {Level: Encrypt}}
+	hop := func(domain, host string) deliver.Hop { return deliver.Hop{Domain: domain, Host: host, Port: "25"} }
+	strict := func(h deliver.Hop) deliver.Hop { h.RequireTLS = true; return h }
+	for _, c := range []struct {
+		name  string
+		least Level
+		hop   deliver.Hop
+		want  string
+	}{
+		{name: "records", hop: hop("example.org", "usable.example"), want: "dane, secure"},
+		{name: "records beat the default", least: Verify, hop: hop("example.org", "usable.example"), want: "dane, secure"},
+		{name: "records of no use", hop: hop("example.org", "unusable.example"), want: "unverified, secure"},
+		{name: "records of no use, and the default", least: Verify, hop: hop("example.org", "unusable.example"), want: "verified, secure"},
+		{name: "no records", hop: hop("example.org", "none.example"), want: "opportunistic"},
+		{name: "no records, the default", least: Encrypt, hop: hop("example.org", "none.example"), want: "unverified, secure"},
+		{name: "not signed", hop: hop("example.org", "mx.example"), want: "opportunistic"},
+		{name: "bogus", hop: hop("example.org", "bogus.example"), want: "deferred 4.4.3"},
+		{name: "bogus MX", hop: hop("bogus.example", "mx.example"), want: "deferred 4.4.3"},
+		{name: "the site has another rule", hop: hop("mended.example", "bogus.example"), want: "opportunistic"},
+		{name: "no TLS at all", least: Off, hop: hop("example.org", "usable.example"), want: "never"},
+		{name: "DANE or nothing", hop: hop("must.example", "usable.example"), want: "dane, secure"},
+		{name: "DANE or nothing, no records", hop: hop("must.example", "none.example"), want: "deferred 4.7.5"},
+		{name: "DANE or nothing, none of use", hop: hop("must.example", "unusable.example"), want: "deferred 4.7.5"},
+		{name: "DANE or nothing, an address", hop: hop("must.example", "[192.0.2.1]"), want: "deferred 4.7.5"},
+		{name: "DANE for all", least: DANE, hop: hop("example.org", "mx.example"), want: "deferred 4.7.5"},
+		{name: "a smarthost", hop: deliver.Hop{Host: "none.example", Smart: true, RequireTLS: true}, want: "verified, secure"},
+		{name: "a smarthost with a rule", hop: deliver.Hop{Host: "usable.example", Smart: true}, want: "unverified, secure"},
+		{name: "REQUIRETLS", hop: strict(hop("example.org", "usable.example")), want: "dane, secure"},
+		{name: "REQUIRETLS, no records", hop: strict(hop("example.org", "none.example")), want: "verified, secure"},
+		{name: "REQUIRETLS, none of use", hop: strict(hop("example.org", "unusable.example")), want: "verified, secure"},
+		{name: "REQUIRETLS, bogus", hop: strict(hop("example.org", "bogus.example")), want: "deferred 4.4.3"},
+		{name: "REQUIRETLS and a rule", hop: strict(hop("mended.example", "usable.example")), want: "dane, secure"},
+		{name: "REQUIRETLS and no TLS", hop: strict(hop("clear.example", "usable.example")), want: "failed 5.7.10"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := New(Options{Least: c.least, Rules: rules, DNSSEC: dns}).Demand(t.Context(), c.hop)
+			if word(got) != c.want {
+				t.Errorf("%s (%s), want %s", word(got), got.Why, c.want)
+			}
+			if got.As == deliver.DANE && got.Refused == nil && (got.Verify == nil || got.Name != "base.example" || got.PKIX) {
+				t.Errorf("%+v", got)
 			}
 		})
 	}

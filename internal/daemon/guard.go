@@ -1,0 +1,27 @@
+package daemon
+
+import (
+	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/relay/dane"
+	"example.edu/gatepost/internal/relay/deliver"
+	"example.edu/gatepost/internal/relay/tlspolicy"
+)
+
+// guard gives a courier who says what is demanded of next hops. What is looked
+// up for delivery and what is found out about certificates come from one
+// resolver, as a signed record of a host is worth nothing if the host is not.
+func (r *relay) guard(c *config.Relay, o *deliver.Options) error {
+	p := tlspolicy.Options{Least: tlspolicy.Level(c.Deliver.TLS), Rules: make(map[string]tlspolicy.Rule, len(c.Deliver.TLSPolicy))}
+	for name, rule := range c.Deliver.TLSPolicy {
+		p.Rules[name] = tlspolicy.Rule{Level: tlspolicy.Level(rule.TLS), MX: rule.MX}
+	}
+	if c.Deliver.Resolver.IsValid() {
+		resolver, err := dane.New(c.Deliver.Resolver)
+		if err != nil {
+			return err
+		}
+		o.Resolver, p.DNSSEC = resolver, resolver
+	}
+	o.Guard = tlspolicy.New(p)
+	return nil
+}
