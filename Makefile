@@ -30,7 +30,7 @@ lint: ## gofmt, vet, staticcheck, and the register itself
 	$(GO) tool staticcheck ./...
 	$(GO) run ./cmd/gatepost check -C .
 
-torture: ## kill -9 the daemon under load, again and again (minutes)
+torture: ## kill -9 the daemon under load, at any moment and at each step (minutes; KILLS=1000)
 	$(GO) test -count=1 -v -timeout 60m -run TestTorture ./internal/daemon -torture=$(or $(KILLS),100)
 
 siege: ## crowds of idle, slow and refused connections, and what they cost the others (minutes)

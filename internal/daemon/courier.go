@@ -10,6 +10,7 @@ func (r *relay) courierOptions(c *config.Relay) (deliver.Options, error) {
 	t := c.Deliver.Timeouts
 	o := deliver.Options{
 		Hostname:   c.Hostname,
+		Dialer:     r.step.dialer(nil),
 		Timeouts:   deliver.Timeouts{Connect: t.Connect, Greeting: t.Command, Command: t.Command, Data: t.Data, Block: t.Data, End: t.Dot},
 		Logger:     r.log,
 		Registerer: r.registry,

@@ -73,6 +73,10 @@ type Options struct {
 	// sockets were passed: the one before is ending. Its time is bounded by
 	// what the configuration gives it to end.
 	Wait bool
+	// Step, if set, is told of each step of the durable order, by one of the
+	// names of Steps, on the goroutine that makes it: for tests that end the
+	// process there. It is nil in every relay at work.
+	Step func(name string)
 }
 
 // A relay is one running daemon.
@@ -86,6 +90,7 @@ type relay struct {
 	lost     bool // the spool has failed, and Run says so; set before the steps are undone
 	ending   atomic.Bool
 	tell     func(state string) // to the service manager
+	step     stepper            // nil but in tests
 	live     policy.Live
 	liveNow  liveCount
 	source   *gitsync.Mirror
@@ -130,7 +135,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	limit = endWithin(c.Drain)
-	r := &relay{log: o.Logger, started: time.Now(), conf: newSettings(o.ConfigFile, c), registry: prometheus.NewRegistry(), tell: o.tell}
+	r := &relay{log: o.Logger, started: time.Now(), conf: newSettings(o.ConfigFile, c), registry: prometheus.NewRegistry(), tell: o.tell, step: o.Step}
 	r.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r.log.Info("starting", "event", "relay.start", "config", c, "version", Version())
 	for _, w := range warnings(c) {
@@ -143,6 +148,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	case err != nil:
 		return err
 	}
+	r.step.pass(stepOpened)
 	r.start(doors, watched, s)
 	r.tell(tellReady)
 	if o.Ready != nil {
@@ -174,7 +180,7 @@ func (r *relay) prepare(ctx context.Context, c *config.Relay, o *Options, s *ste
 			return d, err
 		}
 	}
-	r.spool, err = spool.Open(spool.Options{Dir: filepath.Join(c.State, "spool"), Reserve: o.Reserve, Logger: r.log, Registerer: r.registry})
+	r.spool, err = spool.Open(spool.Options{Dir: filepath.Join(c.State, "spool"), Reserve: o.Reserve, Logger: r.log, Registerer: r.registry, Step: o.Step})
 	if err != nil {
 		return d, fmt.Errorf("opening the spool in %s: %w", c.State, err)
 	}
@@ -263,7 +269,7 @@ func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
 	}
 	var ports []loop
 	for _, ln := range d.relay {
-		ports = append(ports, loop{"listen.relay", func(ctx context.Context) error { return r.server.ServeRelay(ctx, ln) }})
+		ports = append(ports, loop{"listen.relay", func(ctx context.Context) error { return r.server.ServeRelay(ctx, r.step.listener(ln)) }})
 	}
 	for _, ln := range d.submission {
 		ports = append(ports, loop{"listen.submission", func(ctx context.Context) error { return r.server.ServeSubmission(ctx, ln) }})
@@ -287,8 +293,8 @@ func (r *relay) openQueue(c *config.Relay, s *steps) error {
 		delay = -1 // the queue's word for never
 	}
 	r.queue, err = queue.New(queue.Options{
-		Spool:      r.spool,
-		Courier:    courier,
+		Spool:      r.step.store(r.spool),
+		Courier:    r.step.courier(courier),
 		Hostname:   c.Hostname,
 		Postmaster: c.Postmaster.String(),
 		Held:       r.held,
@@ -327,8 +333,8 @@ func (r *relay) openRegister(ctx context.Context, c *config.Relay, s *steps) (er
 			Host: c.Hostname, Relay: firstPort(c.Listen.Relay), Submission: firstPort(c.Listen.Submission),
 			Postmaster: c.Postmaster, Portal: c.Portal,
 		},
-		Ledger:     ledger{r.spool},
-		Outbox:     outbox{r.spool, r.queue},
+		Ledger:     r.step.ledger(ledger{r.spool}),
+		Outbox:     r.step.outbox(outbox{r.spool, r.queue}),
 		Provenance: r.provenance,
 		Standby:    !c.Confirm,
 		Logger:     r.log,
@@ -346,6 +352,7 @@ func (r *relay) openRegister(ctx context.Context, c *config.Relay, s *steps) (er
 		Poll:        c.Register.Poll,
 		OnAccept:    r.accepted,
 		Program:     program.ID(),
+		Disk:        r.step.disk(),
 		Logger:      r.log,
 		Registerer:  r.registry,
 	})
@@ -360,7 +367,7 @@ func (r *relay) newServer(c *config.Relay) (err error) {
 		Postmaster: c.Postmaster.String(),
 		Portal:     c.Portal,
 		Register:   smtpd.RegisterFunc(r.lookup),
-		Store:      store{r.spool, r.queue},
+		Store:      store{r.spool, r.queue, r.step},
 		Limiter:    limiter{r.budgets},
 		Brake:      braker{r.brake},
 		Prover:     r.proofs,

@@ -72,6 +72,7 @@ func (r *relay) recheckHolds(ctx context.Context) error {
 type store struct {
 	spool *spool.Spool
 	queue *queue.Queue
+	step  stepper
 }
 
 var _ smtpd.Store = store{}
@@ -99,7 +100,9 @@ func (m message) Commit(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", full(err)
 	}
+	m.store.step.pass(stepStored)
 	m.store.queue.Accept(e)
+	m.store.step.pass(stepQueued)
 	return string(e.ID), nil
 }
 

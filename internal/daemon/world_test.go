@@ -1,7 +1,6 @@
 package daemon_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -53,7 +52,7 @@ func TestMain(m *testing.M) {
 	reserve, _ := strconv.ParseInt(os.Getenv("GATEPOST_TEST_RESERVE"), 10, 64) // without it: the default
 	sockets, err := daemon.Passed(os.Getenv)
 	if err == nil {
-		err = daemon.Run(ctx, daemon.Options{ConfigFile: config, Logger: log, Reserve: reserve, Sockets: sockets, Notify: daemon.Notifier(os.Getenv), Wait: os.Getenv("GATEPOST_TEST_WAIT") != ""})
+		err = daemon.Run(ctx, daemon.Options{ConfigFile: config, Logger: log, Reserve: reserve, Sockets: sockets, Notify: daemon.Notifier(os.Getenv), Wait: os.Getenv("GATEPOST_TEST_WAIT") != "", Step: killAt(os.Getenv("GATEPOST_TEST_KILL"))})
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "daemon:", err)
@@ -476,23 +475,4 @@ func freeAddr(t *testing.T) string {
 	}
 	t.Fatal("no port is free")
 	return ""
-}
-
-// lockedBuffer collects a process's output.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) tail(lines int) string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	all := strings.Split(b.buf.String(), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }

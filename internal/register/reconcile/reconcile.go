@@ -87,6 +87,9 @@ type Disk interface {
 	Remove(path string) error
 }
 
+// Durable is the Disk that package durable makes.
+func Durable() Disk { return disk{} }
+
 type disk struct{}
 
 func (disk) ReadFile(path string, max int64) ([]byte, error) { return durable.ReadFile(path, max) }

@@ -28,6 +28,11 @@ type Options struct {
 	Reserve    int64                 // octets that stay free for removals and the DSNs that come with them; 0: DefaultReserve; negative: none
 	Logger     *slog.Logger          // nil: silent
 	Registerer prometheus.Registerer // nil: metrics are kept and not shown
+
+	// Step, if set, is told of each step of the durable order once it is made,
+	// by one of the names of Steps, on the goroutine that makes it: for tests
+	// that end the process there.
+	Step func(name string)
 }
 
 // A Spool is an open spool. Its methods may be called from any goroutine.
@@ -80,6 +85,9 @@ func openTuned(o Options, t tuning) (_ *Spool, err error) {
 	}
 	if s.fs == nil {
 		s.fs = vfs.Default
+	}
+	if o.Step != nil {
+		s.fs = &stepped{FS: s.fs, bodies: s.fs.PathJoin(o.Dir, "bodies"), step: o.Step}
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
