@@ -179,11 +179,14 @@ type Unregistered struct {
 	RecipientsPerHour int // that are refused
 }
 
-// Queue says how long a message is tried.
+// Queue says how long a message is tried, and how many at a time.
 type Queue struct {
 	Retry        []time.Duration // after the first attempt, the second, ...; the last repeats; never empty
 	Expiry       time.Duration
 	DelayWarning time.Duration // 0: off
+
+	Workers        int // attempts at one time
+	PerDestination int // of these, to one next hop; at most Workers
 }
 
 // An Error lists everything that is wrong with a configuration, in the order

@@ -56,7 +56,7 @@ func TestDefaultsComeFromTheSchema(t *testing.T) {
 		Queue: Queue{
 			Retry: []time.Duration{5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 40 * time.Minute,
 				time.Hour, 2 * time.Hour, 4 * time.Hour},
-			Expiry: 120 * time.Hour, DelayWarning: 4 * time.Hour},
+			Expiry: 120 * time.Hour, DelayWarning: 4 * time.Hour, Workers: 64, PerDestination: 16},
 		Drain: 30 * time.Second,
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -112,7 +112,7 @@ queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 		Brake: Brake{Furthest: BrakeOff, Volume: BrakeFactor{2, 3}, Recipients: BrakeFactor{4, 5}, SameBody: 6,
 			Bounces: BrakePart{0.25, 7}, Spam: BrakePart{1, 8}, HoldAt: 1.5, BlockAt: 1.5,
 			StepAfter: time.Second, SlowEvery: 2 * time.Second, SlowFor: time.Minute, BlockFor: 720 * time.Hour},
-		Queue: Queue{Retry: []time.Duration{time.Minute}, Expiry: 36 * time.Hour},
+		Queue: Queue{Retry: []time.Duration{time.Minute}, Expiry: 36 * time.Hour, Workers: 64, PerDestination: 16},
 		Drain: 2 * time.Minute,
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -239,6 +239,9 @@ func TestRefused(t *testing.T) {
 		"DANE for one without a resolver":     {minimal + `deliver: tlsPolicy: "example.org": tls: "dane"`, `deliver.tlsPolicy."example.org": "dane" needs deliver.resolver`},
 		"no waits":                            {minimal + `queue: retry: []`, "queue.retry has 0 waits"},
 		"negative wait":                       {minimal + `queue: retry: ["-5m"]`, `"-5m" is no length of time`},
+		"more to one than to all":             {minimal + `queue: perDestination: 65`, "queue.perDestination is larger than queue.workers"},
+		"few workers":                         {minimal + `queue: workers: 8`, "queue.perDestination is larger than queue.workers"},
+		"no workers":                          {minimal + `queue: workers: 0`, "queue.workers"},
 		"warning after expiry":                {minimal + `queue: {expiry: "1h"}`, "not shorter than queue.expiry"},
 		"fewer for a file than for one of it": {minimal + `limits: sessionsPerRegistration: 19`, "smaller than limits.sessionsPerAddress"},
 		"a block before the hold":             {minimal + `brake: {holdAt: 3, blockAt: 2.5}`, "brake.blockAt is smaller than brake.holdAt"},

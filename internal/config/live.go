@@ -86,6 +86,8 @@ func fields() []field {
 		{"queue.retry", false, func(r *Relay) any { return r.Queue.Retry }},
 		{"queue.expiry", false, func(r *Relay) any { return r.Queue.Expiry }},
 		{"queue.delayWarning", false, func(r *Relay) any { return r.Queue.DelayWarning }},
+		{"queue.workers", false, func(r *Relay) any { return r.Queue.Workers }},
+		{"queue.perDestination", false, func(r *Relay) any { return r.Queue.PerDestination }},
 	}
 }
 

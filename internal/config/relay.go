@@ -59,8 +59,9 @@ type rawRelay struct {
 	}
 	Brake rawBrake
 	Queue struct {
-		Retry                []string
-		Expiry, DelayWarning string
+		Retry                   []string
+		Expiry, DelayWarning    string
+		Workers, PerDestination int
 	}
 }
 
@@ -132,7 +133,9 @@ func (d *document) relay(raw *rawRelay) *Relay {
 
 func (d *document) queue(raw *rawRelay) Queue {
 	q := Queue{
-		Expiry: d.duration("queue.expiry", raw.Queue.Expiry, time.Minute, 30*day),
+		Expiry:         d.duration("queue.expiry", raw.Queue.Expiry, time.Minute, 30*day),
+		Workers:        raw.Queue.Workers,
+		PerDestination: raw.Queue.PerDestination,
 	}
 	if raw.Queue.DelayWarning != "0s" {
 		q.DelayWarning = d.duration("queue.delayWarning", raw.Queue.DelayWarning, time.Minute, 30*day)
@@ -145,6 +148,13 @@ func (d *document) queue(raw *rawRelay) Queue {
 	}
 	if q.Expiry > 0 && q.DelayWarning >= q.Expiry {
 		d.wrong("queue.delayWarning", "queue.delayWarning is not shorter than queue.expiry")
+	}
+	if q.PerDestination > q.Workers && q.Workers > 0 {
+		at := "queue.workers"
+		if d.has("queue.perDestination") {
+			at = "queue.perDestination"
+		}
+		d.wrong(at, "queue.perDestination is larger than queue.workers")
 	}
 	return q
 }

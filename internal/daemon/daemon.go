@@ -303,6 +303,10 @@ func (r *relay) openQueue(c *config.Relay, s *steps) error {
 		Schedule:   c.Queue.Retry,
 		Expiry:     c.Queue.Expiry,
 		DelayAfter: delay,
+
+		Workers:        c.Queue.Workers,
+		PerDestination: c.Queue.PerDestination,
+
 		Grace:      c.Drain,
 		Logger:     r.log,
 		Registerer: r.registry,

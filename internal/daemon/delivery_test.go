@@ -113,8 +113,9 @@ deliver: timeouts: {connect: "1s", command: "1s", data: "1s", dot: "1s"}
 			w.start()
 			w.hop.answerTo(tt.verb, tt.reply)
 			w.accepted("127.0.0.1", "patience")
-			w.waitReport("the next hop counts as failing", func(r status.Report) bool {
-				return r.Queue.Entries == 1 && r.Queue.Depth["running"] == 0 && failing(r)
+			w.waitReport("the next hop is left alone", func(r status.Report) bool {
+				return r.Queue.Entries == 1 && r.Queue.Depth["running"] == 0 && len(r.Queue.Destinations) == 1 &&
+					!r.Queue.Destinations[0].BlockedUntil.IsZero() && failing(r) == (tt.reply != "421 4.3.2 busy")
 			})
 			w.kill()
 			w.hop.say(nil)

@@ -128,7 +128,7 @@ func countLive(s *policy.Snapshot, now time.Time) (n int) {
 func queueReport(s queue.Stats) status.Queue {
 	out := status.Queue{Entries: s.Entries, Depth: s.Jobs, Oldest: s.Oldest, Loading: s.Loading}
 	for _, d := range s.Destinations {
-		out.Destinations = append(out.Destinations, status.Destination{Name: d.Name, Entries: d.Jobs, Failures: d.Failures, BlockedUntil: d.BlockedUntil, Deferrals: d.Deferrals, Said: d.Said})
+		out.Destinations = append(out.Destinations, status.Destination{Name: d.Name, Entries: d.Jobs, Running: d.Running, Window: d.Window, Failures: d.Failures, BlockedUntil: d.BlockedUntil, Deferrals: d.Deferrals, Said: d.Said})
 	}
 	return out
 }

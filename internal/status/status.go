@@ -130,6 +130,8 @@ type Queue struct {
 type Destination struct {
 	Name         string    `json:"name"`
 	Entries      int       `json:"entries"`
+	Running      int       `json:"running"`            // attempts under way
+	Window       int       `json:"window"`             // attempts that may be under way, by what became of the last ones
 	Failures     int       `json:"failures,omitempty"` // in a row
 	BlockedUntil time.Time `json:"blockedUntil,omitzero"`
 	Deferrals    int       `json:"deferrals,omitempty"` // attempts in a row that delivered nothing

@@ -44,7 +44,7 @@ func well() status.Options {
 				return status.Queue{
 					Entries: 12, Depth: map[string]int{"ready": 3, "running": 2, "waiting": 7},
 					Oldest: now.Add(-10 * time.Minute), Next: now.Add(90 * time.Second),
-					Destinations: []status.Destination{{Name: "mx1.umich.edu:25", Entries: 12}},
+					Destinations: []status.Destination{{Name: "mx1.umich.edu:25", Entries: 12, Running: 2, Window: 16}},
 				}
 			},
 			Relay:       func() status.Relay { return status.Relay{Sessions: 14, Accepted: 10233, Refused: 12} },

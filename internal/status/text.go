@@ -37,6 +37,9 @@ func (r Report) Text() string {
 	p("%-9s %s", "queue", r.queueLine())
 	for _, d := range r.Queue.Destinations[:min(shown, len(r.Queue.Destinations))] {
 		line := fmt.Sprintf("%-9s %s to %s", "", count(d.Entries, "message", "messages"), visible(d.Name))
+		if d.Running > 0 {
+			line += fmt.Sprintf(", %d of at most %d at a time", d.Running, d.Window)
+		}
 		if d.BlockedUntil.After(r.At) {
 			line += fmt.Sprintf(", tried again in %s", span(d.BlockedUntil.Sub(r.At)))
 		}

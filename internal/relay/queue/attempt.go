@@ -108,7 +108,8 @@ func (q *Queue) record(ctx context.Context, j *job, results []mail.Result, unrea
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.sched.outcome(j.dest, o.whole && !unread, now, jitter)
+	// What REQUIRETLS finds wanting is no fault of the destination for others.
+	j.dest.learn(whatWasSaid(results[:min(len(results), len(j.rcpts))], unread || current.Envelope.RequireTLS), j.round, j.dest.running, now, jitter)
 	j.dest.put(!unread && len(o.left) == len(j.rcpts), said(results))
 	if done {
 		q.sched.drop(it, now)
@@ -199,14 +200,12 @@ type outcome struct {
 	delivered []int
 	failed    []int // to be told; expired ones included
 	left      []int // to be tried again
-	whole     bool  // nobody was reached: the destination fails as a whole
 }
 
 // judge applies results to a copy of e. Who has no result is Deferred; who is
 // Deferred at the deadline has failed.
 func judge(e *spool.Entry, rcpts []int, results []mail.Result, now, deadline time.Time) *outcome {
-	// What REQUIRETLS finds wanting is no fault of the destination for others.
-	o := &outcome{entry: draftOf(e), whole: !e.Envelope.RequireTLS}
+	o := &outcome{entry: draftOf(e)}
 	for k, i := range rcpts {
 		var r mail.Result
 		if k < len(results) {
@@ -217,9 +216,6 @@ func judge(e *spool.Entry, rcpts []int, results []mail.Result, now, deadline tim
 		}
 		if r.At.IsZero() {
 			r.At = now
-		}
-		if r.Outcome != mail.Deferred || r.RemoteMTA != "" && r.Status.Code != mail.CodeShutdown {
-			o.whole = false
 		}
 		if r.Outcome == mail.Deferred && !now.Before(deadline) {
 			r = expired(r, now)

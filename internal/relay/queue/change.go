@@ -159,7 +159,7 @@ func (q *Queue) changedOne(verb Verb, a *acted, now time.Time) {
 			}
 			q.sched.displace(j)
 			j.next = now
-			q.sched.pardon(j.dest)
+			j.dest.pardon()
 			q.sched.place(j, now)
 		}
 	}

@@ -105,10 +105,11 @@ type Destination struct {
 	Name         string    `json:"name"`
 	Jobs         int       `json:"jobs"`
 	Running      int       `json:"running"`
-	Failures     int       `json:"failures,omitempty"` // in a row, as a whole
-	BlockedUntil time.Time `json:"blockedUntil,omitzero"`
-	Deferrals    int       `json:"deferrals,omitempty"` // attempts in a row that delivered nothing
-	Said         string    `json:"said,omitempty"`      // what the newest of them was told
+	Window       int       `json:"window"`                // attempts that may be under way by what is known of it now
+	Failures     int       `json:"failures,omitempty"`    // in a row, as a whole
+	BlockedUntil time.Time `json:"blockedUntil,omitzero"` // after failures, or as it said that it is busy
+	Deferrals    int       `json:"deferrals,omitempty"`   // attempts in a row that delivered nothing
+	Said         string    `json:"said,omitempty"`        // what the newest of them was told
 }
 
 // maxDestinations is how many destinations Stats tells of.
@@ -120,7 +121,7 @@ func (d *destination) before(other *Destination) bool {
 }
 
 func (d *destination) view() Destination {
-	return Destination{d.name, d.jobs, d.running, d.failures, d.blockedUntil.Round(0), d.deferrals, d.lastDeferral}
+	return Destination{d.name, d.jobs, d.running, d.slots(), d.failures, d.blockedUntil.Round(0), d.deferrals, d.lastDeferral}
 }
 
 // Stats returns the queue in numbers.

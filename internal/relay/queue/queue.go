@@ -123,7 +123,7 @@ type Options struct {
 	Expiry         time.Duration   // from arrival to giving up; default 5 days (RFC 5321 §4.5.4.1)
 	DelayAfter     time.Duration   // from arrival to the one delay DSN; default 4 h; negative: none
 	Workers        int             // attempts at the same time; default 64
-	PerDestination int             // of these, to one destination; default 16
+	PerDestination int             // of these, to one destination, at most; default 16
 	MaxRecipients  int             // in one transaction; default 100 (RFC 5321 §4.5.3.1.8)
 	Grace          time.Duration   // for attempts under way when Run ends; default 20 s
 
@@ -224,7 +224,7 @@ func New(o Options) (*Queue, error) {
 		wake:    make(chan struct{}, 1),
 		loading: true,
 		seen:    map[spool.ID]struct{}{},
-		sched:   newSchedule(o.PerDestination),
+		sched:   newSchedule(o.PerDestination, o.Workers),
 	}
 	q.metrics = newMetrics(o.Registerer, q)
 	return q, nil

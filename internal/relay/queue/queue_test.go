@@ -477,17 +477,12 @@ func TestResultsThatAreMissingAreDeferred(t *testing.T) {
 	now := time.Now()
 	e := &spool.Entry{Envelope: message("r", "a@x.example", "b@x.example", "c@x.example"), State: make([]spool.RecipientState, 3)}
 	o := judge(e, []int{0, 2}, []mail.Result{{Outcome: mail.Delivered}}, now, now.Add(1))
-	if !slices.Equal(o.delivered, []int{0}) || !slices.Equal(o.left, []int{2}) || o.whole || e.State[0].Done {
+	if !slices.Equal(o.delivered, []int{0}) || !slices.Equal(o.left, []int{2}) || e.State[0].Done {
 		t.Errorf("%+v", o)
 	}
 	o = judge(e, []int{0}, []mail.Result{{Outcome: 17, RemoteMTA: "mx"}}, now, now.Add(1))
-	if !slices.Equal(o.left, []int{0}) || o.whole {
+	if !slices.Equal(o.left, []int{0}) {
 		t.Errorf("an unknown outcome: %+v", o)
-	}
-	for _, r := range []mail.Result{{}, {RemoteMTA: "mx", Status: mail.Status{Code: 421}}} {
-		if o := judge(e, []int{0, 1}, []mail.Result{r, r}, now, now.Add(1)); !o.whole {
-			t.Errorf("%+v is no failure of the destination", r)
-		}
 	}
 	if o := judge(e, []int{1}, nil, now, now); !slices.Equal(o.failed, []int{1}) || o.entry.State[1].Last.Status.Enhanced != (mail.Enhanced{5, 4, 7}) {
 		t.Errorf("at the deadline: %+v", o)

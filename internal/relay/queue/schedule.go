@@ -85,41 +85,30 @@ type job struct {
 	next     time.Time
 	attempts int
 	state    state
-	index    int // in dest.waiting; -1: not there
-	queued   bool
+	index    int    // in dest.waiting; -1: not there
+	queued   bool   // in its turn
+	round    uint32 // of dest.pace when it was taken
+	retry    bool   // it was tried before it was taken
 }
 
 // A destination is a next hop and the jobs that are owed to it.
 type destination struct {
 	name    string
 	waiting jobHeap                         // by next attempt
-	turns   fifo[*turn]                     // registrations with ready jobs, the next one first
-	byReg   map[unique.Handle[string]]*turn // the same
+	turns   fifo[*turn]                     // registrations with ready jobs, the next one first, without those that are parked
+	byReg   map[unique.Handle[string]]*turn // the same, with them
 	ready   int                             // jobs in turns, without those that are gone
 	jobs    int                             // in all
 	running int
 	listed  bool // in schedule.runnable
 
-	failures     int       // attempts in a row that failed as a whole
-	blockedUntil time.Time // no attempt before
-	deferrals    int       // attempts in a row after which everything was still owed
-	lastDeferral string    // what the newest of them was told
+	pace
+	deferrals    int    // attempts in a row after which everything was still owed
+	lastDeferral string // what the newest of them was told
 
 	wakeAt time.Time // key in schedule.wakes
 	index  int       // in schedule.wakes; -1: not there
 }
-
-// A turn is one registration's ready jobs at one destination.
-type turn struct {
-	registration unique.Handle[string]
-	jobs         fifo[*job]
-}
-
-// Back-off of a destination that fails as a whole: from base, doubling, to limit.
-const (
-	backoffBase  = 30 * time.Second
-	backoffLimit = 15 * time.Minute
-)
 
 // maxChecks bounds the checks (expiry, delay) that run at the same time.
 const maxChecks = 4
@@ -127,7 +116,11 @@ const maxChecks = 4
 // A schedule is the whole of the queue's memory. It does no I/O and knows no
 // clock. All of it is guarded by Queue.mu.
 type schedule struct {
-	limit    int // attempts at the same time to one destination
+	limit    int // attempts at the same time to one destination, at most
+	workers  int // attempts at the same time
+	running  int // jobs under way
+	shares   map[unique.Handle[string]]*share
+	parked   fifo[*share] // with turns that are parked
 	items    map[spool.ID]*item
 	dests    map[string]*destination
 	wakes    destHeap           // destinations with something to wait for
@@ -140,14 +133,14 @@ type schedule struct {
 	cached   int                // recipients of items with an entry
 }
 
-func newSchedule(limit int) schedule {
-	return schedule{limit: limit, items: map[spool.ID]*item{}, dests: map[string]*destination{}}
+func newSchedule(limit, workers int) schedule {
+	return schedule{limit: limit, workers: workers, items: map[spool.ID]*item{}, dests: map[string]*destination{}, shares: map[unique.Handle[string]]*share{}}
 }
 
 func (s *schedule) destination(name string) *destination {
 	d := s.dests[name]
 	if d == nil {
-		d = &destination{name: name, byReg: map[unique.Handle[string]]*turn{}, index: -1}
+		d = &destination{name: name, byReg: map[unique.Handle[string]]*turn{}, index: -1, pace: newPace(s.limit)}
 		s.dests[name] = d
 	}
 	return d
@@ -184,18 +177,12 @@ func (s *schedule) place(j *job, now time.Time) {
 // enqueue makes a job ready, behind its registration's others.
 func (s *schedule) enqueue(j *job) {
 	s.setState(j, ready)
-	d := j.dest
-	t := d.byReg[j.item.registration]
-	if t == nil {
-		t = &turn{registration: j.item.registration}
-		d.byReg[j.item.registration] = t
-		d.turns.push(t)
+	j.dest.ready++
+	if j.queued { // it lies there still, from before a hold
+		return
 	}
-	d.ready++
-	if !j.queued { // else it lies there still, from before a hold
-		j.queued = true
-		t.jobs.push(j)
-	}
+	j.queued = true
+	s.turn(j).push(s, j)
 }
 
 // displace takes a job that is not running out of its structure. In a turn it
@@ -224,8 +211,8 @@ func (s *schedule) refresh(d *destination, now time.Time) {
 	switch {
 	case d.ready > 0 && now.Before(d.blockedUntil):
 		wakeAt = d.blockedUntil
-	case d.ready > 0 && d.running < s.slots(d):
-		if !d.listed {
+	case d.ready > 0 && d.running < d.slots():
+		if !d.listed && d.turns.len() > 0 {
 			d.listed = true
 			s.runnable.push(d)
 		}
@@ -241,16 +228,10 @@ func (s *schedule) refresh(d *destination, now time.Time) {
 	s.setWake(d, wakeAt)
 	if d.jobs == 0 && !d.listed {
 		delete(s.dests, d.name)
+		for _, t := range d.byReg { // of what was displaced
+			s.endTurn(t)
+		}
 	}
-}
-
-// slots is how many attempts a destination may have under way: one, as long
-// as it has not recovered from failing as a whole.
-func (s *schedule) slots(d *destination) int {
-	if d.failures > 0 {
-		return 1
-	}
-	return s.limit
 }
 
 func (s *schedule) setWake(d *destination, at time.Time) {
@@ -316,44 +297,28 @@ func (s *schedule) take(now time.Time) *task {
 		s.checking++
 		return &task{check: it}
 	}
+	s.unpark(now)
 	for {
 		d, ok := s.runnable.pop()
 		if !ok {
 			return nil
 		}
 		d.listed = false
-		if d.ready == 0 || d.running >= s.slots(d) || now.Before(d.blockedUntil) {
+		var j *job
+		if d.ready > 0 && d.running < d.slots() && !now.Before(d.blockedUntil) {
+			j = s.takeJob(d)
+		}
+		if j == nil {
 			s.refresh(d, now)
 			continue
 		}
-		j := d.takeJob()
 		d.ready--
 		d.running++
+		j.round = d.round
 		s.setState(j, running)
+		s.shareOf(j).begin(s, j)
 		s.refresh(d, now)
 		return &task{job: j}
-	}
-}
-
-// takeJob hands out the oldest ready job of the registration whose turn it is.
-// There is one: ready is not 0.
-func (d *destination) takeJob() *job {
-	for {
-		t, _ := d.turns.pop()
-		j, ok := t.jobs.pop()
-		for ok && (j.state != ready || j.item.gone) { // displaced since
-			j.queued = false
-			j, ok = t.jobs.pop()
-		}
-		if t.jobs.len() > 0 {
-			d.turns.push(t)
-		} else {
-			delete(d.byReg, t.registration)
-		}
-		if ok {
-			j.queued = false
-			return j
-		}
 	}
 }
 
@@ -367,6 +332,7 @@ func (s *schedule) finish(t *task, now time.Time) {
 	}
 	j := t.job
 	j.dest.running--
+	s.shareOf(j).end(s, j)
 	switch {
 	case j.item.gone: // drop has forgotten it
 		s.refresh(j.dest, now)
@@ -376,22 +342,6 @@ func (s *schedule) finish(t *task, now time.Time) {
 		s.place(j, now)
 	}
 }
-
-// outcome notes for a destination whether it fails as a whole.
-func (s *schedule) outcome(d *destination, whole bool, now time.Time, jitter func(time.Duration) time.Duration) {
-	if !whole {
-		d.failures, d.blockedUntil = 0, time.Time{}
-		return
-	}
-	if now.Before(d.blockedUntil) {
-		return // others of the same round found out before
-	}
-	d.failures++
-	d.blockedUntil = now.Add(jitter(min(backoffBase<<min(d.failures-1, 10), backoffLimit)))
-}
-
-// pardon lets a destination be tried at once, whatever it did before.
-func (s *schedule) pardon(d *destination) { d.blockedUntil = time.Time{} }
 
 // put notes what became of an attempt as a whole: whether everything is still
 // owed, and what was said.
