@@ -64,6 +64,9 @@ type tuning struct {
 	// needs far less, and a client waits for its 250 for 10 minutes at most
 	// (RFC 5321 §4.5.3.2.6).
 	patience time.Duration
+	// How long a look at a disk with plenty of room is good for, in time; in
+	// octets it is half of what is above the reserve.
+	glance time.Duration
 }
 
 // openEngine opens pebble as the prototype's measurements recommend: a small

@@ -17,6 +17,7 @@ func (s *Spool) Update(e *Entry) error {
 	if !e.ID.stored() {
 		return ErrNotFound
 	}
+	s.recent.drop(e.ID)
 	return s.apply(func(b *pebble.Batch) error { return s.putState(b, e) }, pebble.NoSync)
 }
 
@@ -36,9 +37,12 @@ func (s *Spool) putState(b *pebble.Batch, e *Entry) error {
 // the engine it does not wait for the disk, as Update. A body that is a file
 // goes only after its record has gone for good.
 func (s *Spool) Remove(id ID) error {
-	file, err := s.locate(id)
-	if err != nil {
-		return err
+	file := false
+	if !s.recent.drop(id) { // what is recent is there, and no file
+		var err error
+		if file, err = s.locate(id); err != nil {
+			return err
+		}
 	}
 	o := pebble.NoSync
 	if file {
@@ -246,6 +250,12 @@ func (s *Spool) Damaged() ([]ID, error) {
 func (s *Spool) Body(id ID) (io.ReadCloser, error) {
 	if !id.stored() {
 		return nil, ErrNotFound
+	}
+	if err := s.Err(); err != nil {
+		return nil, err
+	}
+	if body := s.recent.open(id); body != nil {
+		return body, nil
 	}
 	rec, found, err := s.get(entryKey(id))
 	if err != nil {

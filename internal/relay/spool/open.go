@@ -45,12 +45,15 @@ type Spool struct {
 	metrics *metrics
 	ids     *idSource
 	buffers sync.Pool // of *[]byte, capacity at most inlineMax
+	recent  recent
 
 	tuning
 
 	keyed sync.Mutex // held from the test for a key to the end of its batch
 
-	short atomic.Bool // the disk has reached its reserve, and that is logged
+	short  atomic.Bool  // the disk has reached its reserve, and that is logged
+	roomy  atomic.Int64 // octets that may be written before the next look at the disk
+	roomBy atomic.Int64 // when that is due at the latest, as Unix time in nanoseconds
 
 	failure atomic.Pointer[failure] // the first unrecoverable error of the engine
 	failed  chan struct{}           // closed with it
@@ -70,7 +73,7 @@ type Spool struct {
 // a crash left behind: temporary files, and bodies that no record names. A
 // body that any record names, damaged ones included, is never removed.
 func Open(o Options) (*Spool, error) {
-	return openTuned(o, tuning{memory: 8 << 20, patience: 2 * time.Minute})
+	return openTuned(o, tuning{memory: 8 << 20, patience: 2 * time.Minute, glance: 50 * time.Millisecond})
 }
 
 func openTuned(o Options, t tuning) (_ *Spool, err error) {
@@ -99,6 +102,7 @@ func openTuned(o Options, t tuning) (_ *Spool, err error) {
 		s.reserve = uint64(o.Reserve)
 	}
 	s.buffers.New = func() any { b := make([]byte, 0, 8<<10); return &b }
+	s.recent = recent{bodies: make(map[ID]*recentBody), free: &s.buffers}
 	s.bodies = s.fs.PathJoin(o.Dir, "bodies")
 	engine := s.fs.PathJoin(o.Dir, "engine")
 
@@ -150,6 +154,7 @@ func (s *Spool) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 	if !already {
+		s.recent.clear()
 		close(s.lag.stop)
 	}
 	<-s.lag.done
@@ -321,7 +326,7 @@ func (s *Spool) room() error {
 // than the reserve is free. That there is too little, and that there is enough
 // again, is logged once: a full disk refuses many messages.
 func (s *Spool) space() error {
-	if s.reserve == 0 {
+	if s.reserve == 0 || s.roomy.Load() > 0 && time.Now().UnixNano() < s.roomBy.Load() {
 		return nil
 	}
 	usage, err := s.fs.GetDiskUsage(s.dir)
@@ -337,6 +342,12 @@ func (s *Spool) space() error {
 	}
 	if s.short.CompareAndSwap(true, false) {
 		s.log.Info("there is room again", "event", "spool.room")
+	}
+	// Far from the reserve one look is enough for many messages. Of what is
+	// left over half goes to the others that write to this disk.
+	if usage.AvailBytes > 2*s.reserve {
+		s.roomy.Store(int64(min(usage.AvailBytes-s.reserve, 1<<40) / 2))
+		s.roomBy.Store(time.Now().Add(s.glance).UnixNano())
 	}
 	return nil
 }

@@ -39,8 +39,10 @@ func put(t *testing.T, s *Spool, b []byte, opts ...CommitOption) *Entry {
 	return e
 }
 
+// read reads a body from the disk.
 func read(t *testing.T, s *Spool, id ID) ([]byte, error) {
 	t.Helper()
+	s.recent.drop(id)
 	r, err := s.Body(id)
 	if err != nil {
 		return nil, err

@@ -81,6 +81,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 		}
 		k := min(len(p), inlineMax-len(*w.buf))
 		*w.buf = append(*w.buf, p[:k]...)
+		w.s.roomy.Add(-int64(k))
 		w.sum = crc32.Update(w.sum, castagnoli, p[:k])
 		w.size += int64(k)
 		n += k
@@ -156,6 +157,9 @@ func (w *Writer) Commit(ctx context.Context, opts ...CommitOption) (*Entry, erro
 	e := &Entry{ID: w.id, Envelope: w.env, Size: w.size, State: make([]RecipientState, len(w.env.To))}
 	if err := w.store(e, o); err != nil {
 		return nil, err
+	}
+	if !w.renamed && w.s.recent.keep(w.id, w.buf) {
+		w.buf = nil // Abort leaves it alone
 	}
 	w.s.metrics.committed.Inc()
 	w.s.metrics.bytes.Add(float64(w.size))
@@ -274,6 +278,9 @@ func (w *Writer) store(e *Entry, o commitOptions) error {
 		}
 		return err
 	}
+	for _, other := range o.settle {
+		w.s.recent.drop(other.ID)
+	}
 	w.s.metrics.entries.Sub(float64(removed))
 	for _, id := range files {
 		w.s.removeBody(id)
@@ -292,8 +299,10 @@ func (w *Writer) Abort() {
 		w.file = nil
 		w.removeFile(tmpSuffix)
 	}
-	w.s.buffers.Put(w.buf)
-	w.buf = nil
+	if w.buf != nil {
+		w.s.buffers.Put(w.buf)
+		w.buf = nil
+	}
 }
 
 // removeFile takes a body away that nothing names yet. What cannot be removed
