@@ -99,17 +99,23 @@ type Evidence struct {
 
 // evidence lists what is too much in c, the worst first.
 func (t Thresholds) evidence(c Counts) (list []Evidence) {
-	over := func(kind string, measured, threshold int, format string, args ...any) {
-		if threshold > 0 && measured > threshold {
-			list = append(list, Evidence{kind, float64(measured) / float64(threshold), fmt.Sprintf(format, args...)})
+	// The words are made only for what is too much: this is asked for each message.
+	over := func(kind string, measured, threshold int, format string, numbers ...int) {
+		if threshold <= 0 || measured <= threshold {
+			return
 		}
+		words := make([]any, len(numbers))
+		for i, n := range numbers {
+			words[i] = number(n)
+		}
+		list = append(list, Evidence{kind, float64(measured) / float64(threshold), fmt.Sprintf(format, words...)})
 	}
 	over("volume", c.Tried, max(t.VolumeLeast, t.VolumeFactor*c.Declared),
-		"%s different messages were tried in an hour; %s are declared", number(c.Tried), number(c.Declared))
+		"%s different messages were tried in an hour; %s are declared", c.Tried, c.Declared)
 	over("recipients", c.Recipients, max(t.RecipientsLeast, t.RecipientsFactor*c.Usual),
-		"%s different recipients in a day; at most %s is usual", number(c.Recipients), number(c.Usual))
+		"%s different recipients in a day; at most %s is usual", c.Recipients, c.Usual)
 	over("same-body", c.SameBody, t.SameBody,
-		"the same text went to %s different recipients in a day", number(c.SameBody))
+		"the same text went to %s different recipients in a day", c.SameBody)
 	all, others := float64(c.Delivered+c.Bounced), float64(c.OthersDelivered+c.OthersBounced)
 	// A next hop that refuses everybody's mail, by mistake, brakes nobody.
 	everybody := func(refused, least int, part float64) bool {
@@ -117,11 +123,11 @@ func (t Thresholds) evidence(c Counts) (list []Evidence) {
 	}
 	if part := float64(c.Bounced) / max(1, all); part > t.BouncePart && !everybody(c.OthersBounced, t.BounceLeast, t.BouncePart) {
 		over("bounces", c.Bounced, t.BounceLeast,
-			"next hops refused %s of %s recipients in a day for good", number(c.Bounced), number(int(all)))
+			"next hops refused %s of %s recipients in a day for good", c.Bounced, int(all))
 	}
 	if part := float64(c.Spam) / max(1, all); part > t.SpamPart && !everybody(c.OthersSpam, t.SpamLeast, t.SpamPart) {
 		over("spam", c.Spam, t.SpamLeast,
-			"next hops refused %s of %s recipients in a day as spam", number(c.Spam), number(int(all)))
+			"next hops refused %s of %s recipients in a day as spam", c.Spam, int(all))
 	}
 	slices.SortStableFunc(list, func(a, b Evidence) int { return cmp.Compare(b.Over, a.Over) })
 	return list

@@ -20,6 +20,7 @@ type session struct {
 	conn  net.Conn // raw, or TLS over it
 	r     *bufio.Reader
 	w     *bufio.Writer
+	body  *bufio.Reader // of reading
 	t     Timeouts
 	hop   string // name of the next hop, for RemoteMTA
 	peer  string // name and address, for the operator
@@ -50,6 +51,16 @@ func (s *session) use(conn net.Conn) {
 	s.conn = conn
 	s.r = bufio.NewReaderSize(conn, maxReplyLine)
 	s.w = bufio.NewWriterSize(blockWriter{s}, 32<<10)
+}
+
+// reading reads a body through a buffer that is the session's, since one made
+// for each message would be most of what a relay leaves to the collector.
+func (s *session) reading(body io.Reader) *bufio.Reader {
+	if s.body == nil {
+		s.body = bufio.NewReaderSize(body, 32<<10)
+	}
+	s.body.Reset(body)
+	return s.body
 }
 
 // A blockWriter gives each write of the buffered writer its own deadline: the

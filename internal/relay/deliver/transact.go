@@ -256,7 +256,8 @@ func (t *transaction) take(k, n int, r reply) bool {
 func (t *transaction) content(body io.Reader) {
 	s := t.s
 	_, _ = s.w.WriteString(t.m.seal.fields()) // an error sticks to the writer
-	err := writeBody(s.w, body)
+	err := writeBody(s.w, s.reading(body))
+	s.reading(nil)
 	if errors.Is(err, errBody) {
 		// No dot: the peer must not take half a message for a whole one.
 		t.broken = true

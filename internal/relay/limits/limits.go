@@ -122,14 +122,12 @@ type holder struct {
 }
 
 // holders are the accounts of v: that of its registration and, where that has
-// several machines, that of the machine. The caller holds mu.
-func (b *Budgets) holders(v policy.Verdict, now time.Time) []holder {
+// several machines, that of the machine; appended to list. The caller holds mu.
+func (b *Budgets) holders(v policy.Verdict, now time.Time, list []holder) []holder {
 	g := v.Registration
-	own := account{declared: g.Volume}
-	list := make([]holder, 0, 2)
 	a := b.registrations[g.Path]
 	if a == nil {
-		a = &own
+		a = &account{declared: g.Volume}
 	}
 	list = append(list, b.holder(a, g, 1, g.Path, now))
 	if len(g.Hosts) > 1 {
@@ -187,7 +185,8 @@ func (b *Budgets) ask(v policy.Verdict, u Use, now time.Time, take bool) (Over, 
 	if u == (Use{Sessions: u.Sessions}) {
 		return Over{}, true
 	}
-	list := b.holders(v, now)
+	var room [2]holder
+	list := b.holders(v, now, room[:0])
 	var over Over
 	for _, h := range list {
 		for i, k := range b.kinds {
@@ -269,7 +268,8 @@ func (b *Budgets) Settle(v policy.Verdict, took, used Use, now time.Time) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	list := b.holders(v, now)
+	var room [2]holder
+	list := b.holders(v, now, room[:0])
 	b.spend(list, change, now)
 	b.keep(v, list)
 }
@@ -298,7 +298,7 @@ func (b *Budgets) Left(v policy.Verdict, now time.Time) (out []Left) {
 	}
 	switch {
 	case v.Standing == policy.Registered && v.Registration != nil:
-		for _, h := range b.holders(v, now) {
+		for _, h := range b.holders(v, now, nil) {
 			for i, k := range b.kinds {
 				add(k.name, h.whose, h.meters[i], h.rates[i])
 			}

@@ -54,6 +54,8 @@ func (b *Book) Run(ctx context.Context) error {
 		case <-ctx.Done(): // and the rest is written above
 		case <-write.C:
 			b.write()
+		case <-b.much:
+			b.write()
 		}
 	}
 }
@@ -64,8 +66,9 @@ func (b *Book) write() {
 	defer b.filing.Unlock()
 	b.mu.Lock()
 	pending, lost := b.pending, b.lost
-	b.pending, b.lost = nil, 0
+	b.pending, b.lost = b.spare, 0
 	b.mu.Unlock()
+	b.spare = pending[:0]
 	if len(pending) == 0 && lost == 0 {
 		return
 	}

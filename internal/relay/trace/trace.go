@@ -35,6 +35,7 @@ const (
 	maxFile       = MaxBytes / 8
 	maxFileAge    = 3 * 24 * time.Hour // then another one is begun, so that each can go in time
 	maxPending    = 4 << 20            // octets that are not written yet
+	muchPending   = 256 << 10          // … and are written at once
 	maxRecipients = 100                // of one message
 	maxLine       = 64 << 10           // octets of one record
 	writeAfter    = time.Second
@@ -77,12 +78,14 @@ type Book struct {
 	log  *slog.Logger
 	now  func() time.Time
 	wake chan struct{} // capacity 1: there is something to write
+	much chan struct{} // capacity 1: there is muchPending to write
 
 	mu      sync.Mutex
 	pending []byte // guarded by mu
 	lost    int    // records that found no room; guarded by mu
 
 	filing sync.Mutex // guards the files; taken before mu
+	spare  []byte     // what pending is next, empty
 	file   *os.File   // the newest; nil: none is open
 	size   int64      // of it
 	begun  time.Time  // of it
@@ -97,7 +100,7 @@ func Open(o Options) (*Book, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("trace: making the folder: %w", err)
 	}
-	return &Book{dir: o.Dir, log: o.Logger, now: o.Now, wake: make(chan struct{}, 1)}, nil
+	return &Book{dir: o.Dir, log: o.Logger, now: o.Now, wake: make(chan struct{}, 1), much: make(chan struct{}, 1)}, nil
 }
 
 // Ended notes the end of a message. e is read before it returns. It waits for
@@ -121,6 +124,14 @@ func (b *Book) Told(about, dsn spool.ID, kind string) {
 	_ = b.add(Record{ID: about, At: b.now().UTC(), DSN: dsn, Kind: kind}) // short
 }
 
+// tell wakes who listens, unless that is under way.
+func tell(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
 var errLong = errors.New("trace: a record is too long")
 
 func (b *Book) add(r Record) error {
@@ -137,10 +148,11 @@ func (b *Book) add(r Record) error {
 	} else {
 		b.pending = append(append(b.pending, line...), '\n')
 	}
+	much := len(b.pending) >= muchPending
 	b.mu.Unlock()
-	select {
-	case b.wake <- struct{}{}:
-	default:
+	tell(b.wake)
+	if much {
+		tell(b.much)
 	}
 	return nil
 }
