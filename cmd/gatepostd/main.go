@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -42,11 +41,14 @@ func run() int {
 	signal.Ignore(syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second one does not wait for what is under way
-	o := daemon.Options{ConfigFile: *config, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Wait: *wait, Notify: daemon.Notifier(os.Getenv)}
+	log, lines := daemon.NewLog(os.Stderr)
+	defer lines.Flush()
+	o := daemon.Options{ConfigFile: *config, Logger: log, Wait: *wait, Notify: daemon.Notifier(os.Getenv)}
 	if o.Sockets, err = daemon.Passed(os.Getenv); err == nil {
 		err = daemon.Run(ctx, o)
 	}
 	if err != nil {
+		lines.Flush()
 		fmt.Fprintf(os.Stderr, "gatepostd: error: %v\ngatepostd: hint: gatepostd --config %s --check; schema/relay.cue describes such a file\n", err, *config)
 		return 2
 	}

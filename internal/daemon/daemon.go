@@ -240,6 +240,7 @@ func (r *relay) closeSpool() error {
 
 // start lets everything run, the clients last.
 func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
+	s.start(loop{"pace of the collector", paceCollector})
 	s.start(loop{"trace of messages", r.trace.Run}) // ends after the queue, and writes what that brought
 	s.start(
 		loop{"queue", r.queue.Run},
