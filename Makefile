@@ -3,10 +3,10 @@
 GO ?= go
 BIN := .bin
 
-.PHONY: help demo test build generate lint torture siege soak bench histories fuzz clean
+.PHONY: help demo test build generate lint torture siege soak bench bench-mail bench-register profile histories fuzz clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build ## everything on loopback, nothing to configure; Ctrl-C ends it
 	@exec $(BIN)/gatepost demo
@@ -39,9 +39,22 @@ siege: ## crowds of idle, slow and refused connections, and what they cost the o
 soak: ## a million messages, and the memory on the way (minutes; MESSAGES=1000000)
 	$(GO) test -count=1 -v -timeout 120m -run TestSoak ./internal/daemon -soak=$(or $(MESSAGES),1000000)
 
-bench: build ## what a large register costs beside git itself (minutes; LARGE=100000)
+bench: bench-mail bench-register ## beside Postfix, and beside git: ratios of one run (half an hour)
+
+bench-mail: build ## mail through Gatepost and through Postfix, turn by turn (ROUNDS=3 PHASE=4s CASE=)
+	$(GO) test -count=1 -v -timeout 120m -run TestBench ./internal/daemon \
+	  -rounds $(or $(ROUNDS),3) -phase $(or $(PHASE),4s) -case '$(CASE)' -gatepostd $(CURDIR)/$(BIN)/gatepostd
+
+bench-register: build ## what a large register costs beside git itself (LARGE=100000 RELOADS=1000)
 	$(GO) test -count=1 -v -timeout 60m -run TestLarge ./internal/register/reconcile \
 	  -large $(or $(LARGE),100000) -reloads $(or $(RELOADS),1000) -gatepost $(CURDIR)/$(BIN)/gatepost
+
+profile: ## where the relay's processor time goes under load (CASE=)
+	@mkdir -p $(BIN)
+	$(GO) test -c -o $(BIN)/daemon.test ./internal/daemon
+	cd internal/daemon && GATEPOST_TEST_PROFILE=$(CURDIR)/$(BIN)/cpu.prof $(CURDIR)/$(BIN)/daemon.test -test.v -test.run TestBench \
+	  -rounds 1 -phase 5s -case '$(or $(CASE),100 sessions, 4 KiB, connections kept)'
+	$(GO) tool pprof -top -cum -nodecount=60 $(BIN)/daemon.test $(BIN)/cpu.prof
 
 histories: ## made-up histories of a register, crashes and force-pushes included (FOR=10m)
 	$(GO) test -count=1 -timeout 12h ./internal/register/history -for=$(or $(FOR),10m) -steps=80 -files=10000

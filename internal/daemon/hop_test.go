@@ -3,10 +3,13 @@ package daemon_test
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -239,4 +242,23 @@ next:
 		found = append(found, m)
 	}
 	return found
+}
+
+// nextPort is where freeAddr looks next.
+var nextPort = atomic.Int32{}
+
+// freeAddr finds a port that is free, among those that the system gives to
+// nobody by itself, so that it stays free until it is used.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		port := 10_000 + (os.Getpid()*101+int(nextPort.Add(1)))%20_000
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			ln.Close()
+			return ln.Addr().String()
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }

@@ -41,7 +41,7 @@ func TestLogLinesAreWrittenTogether(t *testing.T) {
 		if got := w.lines(); len(got) != 0 {
 			t.Errorf("written at once: %v", got)
 		}
-		time.Sleep(logFor + time.Millisecond)
+		<-time.After(logFor + time.Millisecond)
 		synctest.Wait()
 		if got := w.lines(); !slices.Equal(got, []int{2}) {
 			t.Errorf("after a while: %v lines", got)
@@ -56,7 +56,7 @@ func TestLogLinesAreWrittenTogether(t *testing.T) {
 		if got := w.lines(); !slices.Equal(got, []int{2, 2, 1}) {
 			t.Errorf("at the end: %v lines", got)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		log.Info(strings.Repeat("x", logSize))
 		if got := w.lines(); !slices.Equal(got, []int{2, 2, 1, 1}) {
 			t.Errorf("with much: %v lines", got)

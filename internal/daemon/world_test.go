@@ -12,7 +12,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -48,12 +47,15 @@ func TestMain(m *testing.M) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // as gatepostd does
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	log, lines := daemon.NewLog(os.Stderr)
+	endProfile := profile(os.Getenv("GATEPOST_TEST_PROFILE"))
 	reserve, _ := strconv.ParseInt(os.Getenv("GATEPOST_TEST_RESERVE"), 10, 64) // without it: the default
 	sockets, err := daemon.Passed(os.Getenv)
 	if err == nil {
 		err = daemon.Run(ctx, daemon.Options{ConfigFile: config, Logger: log, Reserve: reserve, Sockets: sockets, Notify: daemon.Notifier(os.Getenv), Wait: os.Getenv("GATEPOST_TEST_WAIT") != "", Step: killAt(os.Getenv("GATEPOST_TEST_KILL"))})
 	}
+	lines.Flush()
+	endProfile()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "daemon:", err)
 		os.Exit(1)
@@ -101,6 +103,8 @@ type world struct {
 	reserve    uint64     // octets that stay free on the state's disk; 0: the default
 	env        []string   // more of the daemon's environment
 	passed     []*os.File // sockets that are passed to the daemon
+	binary     string     // the daemon; "": this test program
+	output     *os.File   // where the daemon's log goes; nil: to log
 	proc       *exec.Cmd
 	log        *lockedBuffer
 }
@@ -330,14 +334,19 @@ func (w *world) launch() {
 		w.t.Fatal(err)
 	}
 	w.proc = exec.Command(self)
+	if w.binary != "" {
+		w.proc = exec.Command(w.binary, "--config", w.config)
+	}
 	if len(w.passed) > 0 { // as a service manager does, which knows the process before it runs
 		w.proc = exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0"`, self)
 	}
 	w.proc.ExtraFiles = w.passed
 	w.proc.Env = append(os.Environ(), "GATEPOST_TEST_DAEMON="+w.config, fmt.Sprintf("GATEPOST_TEST_RESERVE=%d", w.reserve), fmt.Sprintf("LISTEN_FDS=%d", len(w.passed)))
 	w.proc.Env = append(w.proc.Env, w.env...)
-	w.proc.Stderr = w.log
-	w.proc.Stdout = w.log
+	w.proc.Stderr, w.proc.Stdout = w.log, w.log
+	if w.output != nil {
+		w.proc.Stderr, w.proc.Stdout = w.output, w.output
+	}
 	if err := w.proc.Start(); err != nil {
 		w.t.Fatal(err)
 	}
@@ -456,23 +465,4 @@ func (w *world) eventually(what string, cond func() bool) {
 			w.t.Fatalf("not within 30 s: %s", what)
 		}
 	}
-}
-
-// nextPort is where freeAddr looks next.
-var nextPort = atomic.Int32{}
-
-// freeAddr finds a port that is free, among those that the system gives to
-// nobody by itself, so that it stays free until it is used.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		port := 10_000 + (os.Getpid()*101+int(nextPort.Add(1)))%20_000
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			ln.Close()
-			return ln.Addr().String()
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
 }
