@@ -125,8 +125,9 @@ type Deliver struct {
 	Smarthosts []Smarthost        // empty: to the MX of each domain
 	TLS        string             // TLSOpportunistic, TLSEncrypt, TLSVerify, TLSDANE or TLSOff
 	TLSPolicy  map[string]TLSRule // by domain, ".domain", or smarthost: lower case, an address without brackets
-	Resolver   netip.AddrPort     // on this machine, validating; invalid: none
-	DKIM       []DKIM             // empty: nothing is signed
+	MTASTS     bool
+	Resolver   netip.AddrPort // on this machine, validating; invalid: none
+	DKIM       []DKIM         // empty: nothing is signed
 	Timeouts   Timeouts
 }
 

@@ -42,6 +42,7 @@ func fields() []field {
 		{"deliver.smarthosts", false, func(r *Relay) any { return r.Deliver.Smarthosts }},
 		{"deliver.tls", false, func(r *Relay) any { return r.Deliver.TLS }},
 		{"deliver.tlsPolicy", false, func(r *Relay) any { return r.Deliver.TLSPolicy }},
+		{"deliver.mtaSTS", false, func(r *Relay) any { return r.Deliver.MTASTS }},
 		{"deliver.resolver", false, func(r *Relay) any { return addrPort(r.Deliver.Resolver) }},
 		{"deliver.dkim", false, func(r *Relay) any { return r.Deliver.DKIM }},
 		{"deliver.timeouts.connect", false, func(r *Relay) any { return r.Deliver.Timeouts.Connect }},

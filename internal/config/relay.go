@@ -39,6 +39,7 @@ type rawRelay struct {
 		DKIM       []DKIM `json:"dkim"`
 		TLS        string
 		TLSPolicy  map[string]TLSRule
+		MTASTS     bool
 		Resolver   string
 		Timeouts   struct{ Connect, Command, Data, Dot string }
 	}
@@ -98,6 +99,7 @@ func (d *document) relay(raw *rawRelay) *Relay {
 	r.Deliver.DKIM = d.dkim("deliver.dkim", raw.Deliver.DKIM)
 	r.Deliver.TLS = raw.Deliver.TLS
 	r.Deliver.TLSPolicy = d.tlsPolicy(raw.Deliver.TLSPolicy)
+	r.Deliver.MTASTS = raw.Deliver.MTASTS
 	r.Deliver.Resolver = d.resolver("deliver.resolver", raw.Deliver.Resolver)
 	d.daneNeedsResolver(&r.Deliver)
 	t := raw.Deliver.Timeouts

@@ -48,6 +48,7 @@ import (
 	"example.edu/gatepost/internal/relay/queue"
 	"example.edu/gatepost/internal/relay/smtpd"
 	"example.edu/gatepost/internal/relay/spool"
+	"example.edu/gatepost/internal/relay/sts"
 	"example.edu/gatepost/internal/relay/trace"
 	"example.edu/gatepost/internal/status"
 	"example.edu/gatepost/internal/watch"
@@ -104,6 +105,7 @@ type relay struct {
 	activity *activity.Book
 	brake    *brake.Brake
 	trace    *trace.Book
+	sts      *sts.Book // nil: nobody's MTA-STS policy matters
 	budgets  *limits.Budgets
 	senders  senderList
 	certs    *certificates // nil: no TLS
@@ -242,6 +244,9 @@ func (r *relay) closeSpool() error {
 func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
 	s.start(loop{"pace of the collector", paceCollector})
 	s.start(loop{"trace of messages", r.trace.Run}) // ends after the queue, and writes what that brought
+	if r.sts != nil {
+		s.start(loop{"MTA-STS policies", r.sts.Run}) // likewise
+	}
 	s.start(
 		loop{"queue", r.queue.Run},
 		loop{"holds", r.recheckHolds},

@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"path/filepath"
+
 	"example.edu/gatepost/internal/config"
 	"example.edu/gatepost/internal/relay/dane"
 	"example.edu/gatepost/internal/relay/deliver"
+	"example.edu/gatepost/internal/relay/sts"
 	"example.edu/gatepost/internal/relay/tlspolicy"
 )
 
@@ -15,12 +18,20 @@ func (r *relay) guard(c *config.Relay, o *deliver.Options) error {
 	for name, rule := range c.Deliver.TLSPolicy {
 		p.Rules[name] = tlspolicy.Rule{Level: tlspolicy.Level(rule.TLS), MX: rule.MX}
 	}
+	book := sts.Options{File: filepath.Join(c.State, "mta-sts"), Logger: r.log, Registerer: r.registry}
 	if c.Deliver.Resolver.IsValid() {
 		resolver, err := dane.New(c.Deliver.Resolver)
 		if err != nil {
 			return err
 		}
-		o.Resolver, p.DNSSEC = resolver, resolver
+		o.Resolver, p.DNSSEC, book.Resolver = resolver, resolver, resolver
+	}
+	if c.Deliver.MTASTS && c.Deliver.TLS != config.TLSOff && len(c.Deliver.Smarthosts) == 0 {
+		var err error
+		if r.sts, err = sts.Open(book); err != nil {
+			return err
+		}
+		p.STS = r.sts
 	}
 	o.Guard = tlspolicy.New(p)
 	return nil

@@ -25,6 +25,7 @@ import (
 	"example.edu/gatepost/internal/relay/dane"
 	"example.edu/gatepost/internal/relay/deliver"
 	"example.edu/gatepost/internal/relay/spool"
+	"example.edu/gatepost/internal/relay/sts"
 	"example.edu/gatepost/internal/relay/tlspolicy"
 )
 
@@ -215,5 +216,64 @@ _25._tcp.mx.insecure.example. 60 IN TLSA 3 1 1 OTHER
 	// A literal has no name to look up.
 	if r := attempt(t, o, "[192.0.2.2]", false); r.Outcome != mail.Delivered {
 		t.Errorf("%+v", r)
+	}
+}
+
+// enforcing is an MTA-STS policy of every domain.
+type enforcing []string
+
+func (e enforcing) Find(context.Context, string) (*sts.Policy, error) {
+	return &sts.Policy{Mode: sts.Enforce, MX: e}, nil
+}
+
+// Under a policy that is enforced mail goes to a host that it names and whose
+// certificate an authority vouches for. RFC 8461 §5.
+func TestMTASTS(t *testing.T) {
+	good, leaf, _ := certificate(t, "mx.good.example")
+	roots := x509.NewCertPool()
+	roots.AddCert(leaf)
+	self, _, _ := certificate(t, "mx.self.example")
+	resolver := validating(t, `
+good.insecure.example.    60 IN MX 10 mx.good.example.
+mx.good.example.          60 IN A 192.0.2.1
+other.insecure.example.   60 IN MX 10 mx.evil.example.
+mx.evil.example.          60 IN A 192.0.2.1
+name.insecure.example.    60 IN MX 10 mx.name.example.
+mx.name.example.          60 IN A 192.0.2.1
+self.insecure.example.    60 IN MX 10 mx.self.example.
+mx.self.example.          60 IN A 192.0.2.2
+clear.insecure.example.   60 IN MX 10 mx.clear.example.
+mx.clear.example.         60 IN A 192.0.2.3
+second.insecure.example.  60 IN MX 10 mx.evil.example.
+second.insecure.example.  60 IN MX 20 mx.clear.example.
+second.insecure.example.  60 IN MX 30 mx.good.example.
+`)
+	o := deliver.Options{
+		Resolver: resolver,
+		Dialer:   dialMap{"192.0.2.1:25": nextHop(t, good), "192.0.2.2:25": nextHop(t, self), "192.0.2.3:25": nextHop(t, nil)},
+		TLS:      &tls.Config{RootCAs: roots, InsecureSkipVerify: true},
+		Guard:    tlspolicy.New(tlspolicy.Options{STS: enforcing{"mx.good.example", "mx.name.example", "mx.self.example", "mx.clear.example"}}),
+	}
+	for _, c := range []struct {
+		domain  string
+		strict  bool
+		outcome mail.Outcome
+		status  string
+		cause   string
+	}{
+		{domain: "good.insecure.example", outcome: mail.Delivered},
+		{domain: "good.insecure.example", strict: true, outcome: mail.Delivered},
+		{domain: "other.insecure.example", status: "4.7.5", cause: "mx.evil.example is none of the mail servers that the MTA-STS policy of other.insecure.example names"},
+		{domain: "name.insecure.example", status: "4.7.5", cause: "not mx.name.example; without it no mail goes there, as the MTA-STS policy of name.insecure.example demands"},
+		{domain: "self.insecure.example", status: "4.7.5", cause: "unknown authority"},
+		{domain: "clear.insecure.example", status: "4.7.10"},
+		{domain: "second.insecure.example", outcome: mail.Delivered},
+	} {
+		t.Run(c.domain, func(t *testing.T) {
+			r := attempt(t, o, c.domain, c.strict)
+			if r.Outcome != c.outcome || c.outcome == mail.Delivered && r.TLS != "TLS 1.3, sts" || c.status != "" && r.Status.Enhanced.String() != c.status || !strings.Contains(r.Cause, c.cause) {
+				t.Errorf("%+v", r)
+			}
+		})
 	}
 }

@@ -11,10 +11,14 @@
 //     last word: it holds instead of all that follows, so that an operator can
 //     mend what a domain publishes wrongly.
 //  2. The configuration's default is the least for all others.
-//  3. What the DNS, signed, says of a host's certificates (package dane).
-//  4. REQUIRETLS asks for a certificate that can be judged, whatever the rule.
+//  3. What the DNS, signed, says of a host's certificates (package dane). Where
+//     it says something that can be held to, that alone counts.
+//  4. What the domain's MTA-STS policy says (package sts).
+//  5. REQUIRETLS asks for a certificate that can be judged and a host that is
+//     known to be the domain's, whatever the rule.
 //
-// RFC 7435 (opportunistic), RFC 7672 (DANE), RFC 8689 (REQUIRETLS).
+// RFC 7435 (opportunistic), RFC 7672 (DANE), RFC 8461 (MTA-STS), RFC 8689
+// (REQUIRETLS).
 package tlspolicy
 
 import (
@@ -25,6 +29,7 @@ import (
 	"example.edu/gatepost/internal/mail"
 	"example.edu/gatepost/internal/relay/dane"
 	"example.edu/gatepost/internal/relay/deliver"
+	"example.edu/gatepost/internal/relay/sts"
 )
 
 // A Level is what the site asks of TLS with a next hop.
@@ -52,6 +57,7 @@ type Policy struct {
 	least  Level
 	rules  map[string]Rule
 	dnssec DNSSEC // nil: nobody to ask
+	sts    STS    // nil: nobody to ask
 }
 
 // DNSSEC says what the DNS, signed, has on a host's certificates. An error is
@@ -60,7 +66,17 @@ type DNSSEC interface {
 	Find(ctx context.Context, domain, host, port string) (*dane.Finding, error)
 }
 
-var _ DNSSEC = (*dane.Resolver)(nil)
+// STS says which MTA-STS policy of a domain is in force; nil: none. An error is
+// that nobody knows, which counts as none but where one is needed. *sts.Book is
+// one.
+type STS interface {
+	Find(ctx context.Context, domain string) (*sts.Policy, error)
+}
+
+var (
+	_ DNSSEC = (*dane.Resolver)(nil)
+	_ STS    = (*sts.Book)(nil)
+)
 
 var _ deliver.Guard = (*Policy)(nil)
 
@@ -70,12 +86,13 @@ type Options struct {
 	// Rules by domain in lower case and A-labels, or by ".domain" for all below
 	// it; smarthosts by host name or bare address.
 	Rules  map[string]Rule
+	STS    STS    // nil: no MTA-STS
 	DNSSEC DNSSEC // nil: no DANE. It must be what package deliver looks MX and addresses up with
 }
 
 // New makes a Policy.
 func New(o Options) *Policy {
-	p := &Policy{least: o.Least, rules: o.Rules, dnssec: o.DNSSEC}
+	p := &Policy{least: o.Least, rules: o.Rules, dnssec: o.DNSSEC, sts: o.STS}
 	if p.least == "" {
 		p.least = Opportunistic
 	}
@@ -92,7 +109,7 @@ func (p *Policy) Demand(ctx context.Context, hop deliver.Hop) deliver.Demand {
 	if !own {
 		rule = Rule{Level: p.least}
 	}
-	if len(rule.MX) > 0 && !hop.Smart && !matchesAny(rule.MX, hop.Host) {
+	if named := (sts.Policy{MX: rule.MX}); len(rule.MX) > 0 && !hop.Smart && !named.Names(hop.Host) {
 		return refuse(7, 5, fmt.Sprintf("%s is none of the mail servers that deliver.tlsPolicy %q names", hop.Host, key), deliver.Demand{As: deliver.Verified})
 	}
 	d := rule.demand()
@@ -103,11 +120,33 @@ func (p *Policy) Demand(ctx context.Context, hop deliver.Hop) deliver.Demand {
 	// A smarthost is named by the site; a domain's host by who can forge DNS,
 	// unless the rule names it.
 	d.Secure = hop.Smart || len(rule.MX) > 0
+	var unknown error // why it is not known what the domain says of itself
 	if rule.Level == DANE || rule.Level != Off && (!own || hop.RequireTLS) {
-		d = p.signed(ctx, d, hop, rule.Level == DANE)
+		if d = p.signed(ctx, d, hop, rule.Level == DANE); d.Refused == nil && d.As != deliver.DANE && !hop.Smart && p.sts != nil && !literal(hop.Domain) {
+			var policy *sts.Policy
+			policy, unknown = p.sts.Find(ctx, hop.Domain)
+			d = withSTS(d, policy, hop)
+		}
 	}
 	if hop.RequireTLS && d.Refused == nil {
-		return requireTLS(d, hop)
+		return requireTLS(d, hop, unknown)
+	}
+	return d
+}
+
+// literal reports whether a domain or a host is an address.
+func literal(name string) bool { return strings.HasPrefix(name, "[") }
+
+// withSTS raises a demand to what a domain's policy asks; it is pure. RFC 8461
+// §5: one that is only tried out asks nothing.
+func withSTS(d deliver.Demand, p *sts.Policy, hop deliver.Hop) deliver.Demand {
+	if p == nil || p.Mode != sts.Enforce {
+		return d
+	}
+	d.Use, d.PKIX, d.As, d.Secure = deliver.Always, true, deliver.STS, true
+	d.Why = "the MTA-STS policy of " + hop.Domain + " demands"
+	if !p.Names(hop.Host) {
+		return refuse(7, 5, hop.Host+" is none of the mail servers that the MTA-STS policy of "+hop.Domain+" names", d)
 	}
 	return d
 }
@@ -115,7 +154,7 @@ func (p *Policy) Demand(ctx context.Context, hop deliver.Hop) deliver.Demand {
 // signed raises a demand to what the DNS says of a host.
 func (p *Policy) signed(ctx context.Context, d deliver.Demand, hop deliver.Hop, must bool) deliver.Demand {
 	f := &dane.Finding{}
-	if p.dnssec != nil && !strings.HasPrefix(hop.Host, "[") {
+	if p.dnssec != nil && !literal(hop.Host) {
 		var err error
 		if f, err = p.dnssec.Find(ctx, hop.Domain, hop.Host, hop.Port); err != nil {
 			d.As = deliver.DANE
@@ -173,15 +212,19 @@ func (r Rule) demand() deliver.Demand {
 	return deliver.Demand{}
 }
 
-// requireTLS raises a demand to what REQUIRETLS needs. RFC 8689 §4.2.1.
-func requireTLS(d deliver.Demand, hop deliver.Hop) deliver.Demand {
+// requireTLS raises a demand to what REQUIRETLS needs. unknown, if set, is why
+// it is not known what the domain says of itself. RFC 8689 §4.2.1.
+func requireTLS(d deliver.Demand, hop deliver.Hop, unknown error) deliver.Demand {
 	switch {
 	case d.Use == deliver.Never:
 		return refuseForGood("the message asks for REQUIRETLS, and "+d.Why+" mail without TLS", d)
-	case d.As >= deliver.Verified:
-		return d
+	case !d.Secure && unknown != nil:
+		return refuse(4, 3, "REQUIRETLS needs to know that "+hop.Host+" is a mail server of "+hop.Domain+", and nobody says so now: "+unknown.Error(), d)
+	case !d.Secure:
+		return refuseForGood("the message asks for REQUIRETLS, and neither DNSSEC nor MTA-STS says that "+hop.Host+" is a mail server of "+hop.Domain, d)
+	case d.As < deliver.Verified:
+		d.Use, d.PKIX, d.As, d.Why = deliver.Always, true, deliver.Verified, "REQUIRETLS demands"
 	}
-	d.Use, d.PKIX, d.As, d.Why = deliver.Always, true, deliver.Verified, "REQUIRETLS demands"
 	return d
 }
 
@@ -206,15 +249,3 @@ func refuseForGood(text string, d deliver.Demand) deliver.Demand {
 
 // maxText bounds what a status says, in octets.
 const maxText = 400
-
-// matchesAny reports whether a host is one of some patterns. RFC 8461 §4.1: "*"
-// stands for one whole label, the first.
-func matchesAny(patterns []string, host string) bool {
-	_, parent, _ := strings.Cut(host, ".")
-	for _, p := range patterns {
-		if p == host || parent != "" && p == "*."+parent {
-			return true
-		}
-	}
-	return false
-}

@@ -9,6 +9,7 @@ import (
 	"example.edu/gatepost/internal/mail"
 	"example.edu/gatepost/internal/relay/dane"
 	"example.edu/gatepost/internal/relay/deliver"
+	"example.edu/gatepost/internal/relay/sts"
 )
 
 // word is a demand in a word.
@@ -71,9 +72,10 @@ func TestRules(t *testing.T) {
 		{name: "a smarthost's address", hop: deliver.Hop{Host: "[192.0.2.1]", Smart: true}, want: "unverified, secure"},
 		{name: "a smarthost below", hop: deliver.Hop{Host: "out.smart.example", Smart: true}, want: "unverified, secure"},
 		{name: "a smarthost without a rule", hop: deliver.Hop{Host: "mx9.campus.example", Smart: true}, want: "opportunistic"},
-		{name: "REQUIRETLS", hop: deliver.Hop{Domain: "example.org", Host: "mx.example.org", RequireTLS: true}, want: "verified", why: "REQUIRETLS demands"},
-		{name: "REQUIRETLS over a weaker rule", hop: deliver.Hop{Domain: "tls.example", Host: "mx.example.org", RequireTLS: true}, want: "verified"},
-		{name: "REQUIRETLS at a smarthost", hop: deliver.Hop{Host: "mx9.campus.example", Smart: true, RequireTLS: true}, want: "verified, secure"},
+		{name: "REQUIRETLS", hop: deliver.Hop{Domain: "example.org", Host: "mx.example.org", RequireTLS: true}, want: "failed 5.7.10"},
+		{name: "REQUIRETLS over a weaker rule", hop: deliver.Hop{Domain: "tls.example", Host: "mx.example.org", RequireTLS: true}, want: "failed 5.7.10"},
+		{name: "REQUIRETLS and a name", hop: deliver.Hop{Domain: "named.example", Host: "mx.named.example", RequireTLS: true}, want: "verified, secure"},
+		{name: "REQUIRETLS at a smarthost", hop: deliver.Hop{Host: "mx9.campus.example", Smart: true, RequireTLS: true}, want: "verified, secure", why: "REQUIRETLS demands"},
 		{name: "REQUIRETLS where there is no TLS", hop: deliver.Hop{Domain: "clear.example", Host: "mx.example.org", RequireTLS: true}, want: "failed 5.7.10"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -147,6 +149,76 @@ func TestWhatTheDNSSays(t *testing.T) {
 				t.Errorf("%s (%s), want %s", word(got), got.Why, c.want)
 			}
 			if got.As == deliver.DANE && got.Refused == nil && (got.Verify == nil || got.Name != "base.example" || got.PKIX) {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+// policies is an STS of fixed answers, by domain.
+type policies map[string]*sts.Policy
+
+func (p policies) Find(_ context.Context, domain string) (*sts.Policy, error) {
+	if domain == "unknown.example" {
+		return nil, errors.New("timeout")
+	}
+	return p[domain], nil
+}
+
+func TestWhatThePolicyOfADomainSays(t *testing.T) {
+	known := policies{
+		"strict.example":  {Mode: sts.Enforce, MX: []string{"*.strict.example", "usable.example"}},
+		"trying.example":  {Mode: sts.Testing, MX: []string{"mx.trying.example"}},
+		"mended.example":  {Mode: sts.Enforce, MX: []string{"mx.mended.example"}},
+		"clear.example":   {Mode: sts.Enforce, MX: []string{"mx.clear.example"}},
+		"[192.0.2.1]":     {Mode: sts.Enforce, MX: []string{"never.asked.example"}},
+		"usable.example":  {Mode: sts.Enforce, MX: []string{"never.asked.example"}},
+		"smart.example":   {Mode: sts.Enforce, MX: []string{"never.asked.example"}},
+		"weakest.example": {Mode: sts.Enforce, MX: []string{"unusable.example", "none.example", "bogus.example"}},
+	}
+	dns := signed{
+		"usable.example":   {Standing: dane.Usable, SecureMX: true, Base: "base.example"},
+		"unusable.example": {Standing: dane.Unusable, SecureMX: true, Base: "unusable.example"},
+		"none.example":     {Standing: dane.None, SecureMX: true},
+	}
+	rules := map[string]Rule{"mended.example": {Level: Opportunistic}, "clear.example": {Level: Off}}
+	hop := func(domain, host string) deliver.Hop { return deliver.Hop{Domain: domain, Host: host, Port: "25"} }
+	strict := func(h deliver.Hop) deliver.Hop { h.RequireTLS = true; return h }
+	for _, c := range []struct {
+		name  string
+		least Level
+		hop   deliver.Hop
+		want  string
+	}{
+		{name: "enforced", hop: hop("strict.example", "mx.strict.example"), want: "sts, secure"},
+		{name: "enforced, over the default", least: Encrypt, hop: hop("strict.example", "mx.strict.example"), want: "sts, secure"},
+		{name: "enforced, another host", hop: hop("strict.example", "mx.evil.example"), want: "deferred 4.7.5"},
+		{name: "enforced, the domain itself", hop: hop("strict.example", "strict.example"), want: "deferred 4.7.5"},
+		{name: "tried out", hop: hop("trying.example", "mx.evil.example"), want: "opportunistic"},
+		{name: "none", hop: hop("example.org", "mx.example.org"), want: "opportunistic"},
+		{name: "nobody knows", hop: hop("unknown.example", "mx.example.org"), want: "opportunistic"},
+		{name: "the site has another rule", hop: hop("mended.example", "mx.evil.example"), want: "opportunistic"},
+		{name: "no TLS", hop: hop("clear.example", "mx.clear.example"), want: "never"},
+		{name: "no TLS for anybody", least: Off, hop: hop("strict.example", "mx.strict.example"), want: "never"},
+		{name: "DANE beats it", hop: hop("usable.example", "usable.example"), want: "dane, secure"},
+		{name: "TLSA of no use do not", hop: hop("weakest.example", "unusable.example"), want: "sts, secure"},
+		{name: "no TLSA do not", hop: hop("weakest.example", "none.example"), want: "sts, secure"},
+		{name: "bogus TLSA stop it", hop: hop("weakest.example", "bogus.example"), want: "deferred 4.4.3"},
+		{name: "an address", hop: hop("[192.0.2.1]", "[192.0.2.1]"), want: "opportunistic"},
+		{name: "a smarthost", hop: deliver.Hop{Host: "smart.example", Smart: true}, want: "opportunistic"},
+		{name: "REQUIRETLS", hop: strict(hop("strict.example", "mx.strict.example")), want: "sts, secure"},
+		{name: "REQUIRETLS, tried out", hop: strict(hop("trying.example", "mx.trying.example")), want: "failed 5.7.10"},
+		{name: "REQUIRETLS, none", hop: strict(hop("example.org", "mx.example.org")), want: "failed 5.7.10"},
+		{name: "REQUIRETLS, nobody knows", hop: strict(hop("unknown.example", "mx.example.org")), want: "deferred 4.4.3"},
+		{name: "REQUIRETLS, signed", hop: strict(hop("example.org", "none.example")), want: "verified, secure"},
+		{name: "REQUIRETLS and a rule", hop: strict(hop("mended.example", "mx.mended.example")), want: "sts, secure"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := New(Options{Least: c.least, Rules: rules, DNSSEC: dns, STS: known}).Demand(t.Context(), c.hop)
+			if word(got) != c.want {
+				t.Errorf("%s (%s), want %s", word(got), got.Why, c.want)
+			}
+			if got.As == deliver.STS && got.Refused == nil && (!got.PKIX || got.Use != deliver.Always) {
 				t.Errorf("%+v", got)
 			}
 		})
