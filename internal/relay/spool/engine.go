@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // Errors of a spool that cannot go on.
@@ -39,11 +38,19 @@ func (s *Spool) Err() error {
 // process must end it then, loudly.
 func (s *Spool) Failed() <-chan struct{} { return s.failed }
 
+// stalled is ErrFull while the engine's log waits for room; else nil.
+func (s *Spool) stalled() error {
+	if f := s.stall.Load(); f != nil {
+		return f.err
+	}
+	return nil
+}
+
 // fail records the first unrecoverable error. A full disk stays recognisable
 // as ErrFull, so that clients hear 452.
 func (s *Spool) fail(cause error) {
 	err := fmt.Errorf("%w: %w", ErrFailed, cause)
-	if vfs.IsNoSpaceError(cause) {
+	if noRoom(cause) {
 		err = fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	if s.failure.CompareAndSwap(nil, &failure{err}) {

@@ -184,6 +184,9 @@ func TestLogFailures(t *testing.T) {
 		"folder": func(op errorfs.Op) bool { return op.Kind == errorfs.OpFileSync && path.Base(op.Path) == "engine" },
 	} {
 		for _, cause := range []error{errorfs.ErrInjected, errNoSpace} {
+			if (name == "begin" || name == "write") && errors.Is(cause, errNoSpace) {
+				continue // TestALogWithoutRoomWaits
+			}
 			t.Run(fmt.Sprintf("%s/%v", name, cause), func(t *testing.T) {
 				f := newFaulty(t)
 				var spare atomic.Int64

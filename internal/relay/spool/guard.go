@@ -1,10 +1,12 @@
 package spool
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -54,6 +56,9 @@ func await[T any](s *Spool, call func() (T, error)) (T, error) {
 			return o.value, o.err
 		default:
 		}
+		if err := s.stalled(); err != nil { // it may go on by itself
+			return none, err
+		}
 		s.fail(fmt.Errorf("no answer in %v", s.patience))
 	}
 	return none, s.Err()
@@ -62,8 +67,11 @@ func await[T any](s *Spool, call func() (T, error)) (T, error) {
 // A guard is the disk as the engine sees it. It adds what the engine does not
 // do by itself:
 //
-//   - An error of its log, or of the folder that names its files, is the end of
-//     the engine. Pebble would report some of these, panic on others with its
+//   - Where its log finds no room, or a disk that became read-only, the write is
+//     tried again until there is room, however long: what waits for it waits, or
+//     is told that the disk is full, and reading goes on.
+//   - Any other error of its log, or of the folder that names its files, is the
+//     end of the engine. Pebble would report some of these, panic on others with its
 //     locks held, and on a log that cannot be begun end the process without a
 //     word.
 //   - Once the spool has failed, the engine changes nothing on the disk any
@@ -91,6 +99,37 @@ const brakeFor = 100 * time.Millisecond
 // runs on it again, deferred code included, and its locks stay locked. Nobody
 // waits for them in vain, since await stops waiting when the spool has failed.
 func park() { select {} }
+
+// noRoom reports whether a change of the disk failed for want of room, which
+// can come back.
+func noRoom(err error) bool {
+	return vfs.IsNoSpaceError(err) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EROFS)
+}
+
+// stallEvery is how often a write is tried again that found no room.
+const stallEvery = 50 * time.Millisecond
+
+// insist makes a change of the log again and again that finds no room. It must
+// not be a sync: what a failed one has lost, the next one does not find.
+func (g *guard) insist(op func() error) error {
+	err := op()
+	if !noRoom(err) || !g.armed.Load() {
+		return err
+	}
+	tick := time.NewTicker(stallEvery)
+	defer tick.Stop()
+	for noRoom(err) {
+		g.s.stall.Store(&failure{fmt.Errorf("%w: the engine's log waits: %w", ErrFull, err)})
+		select {
+		case <-tick.C:
+			err = op()
+		case <-g.s.failed:
+			return err
+		}
+	}
+	g.s.stall.Store(nil)
+	return err
+}
 
 // change makes one change of the disk, for the engine. An error of a vital one
 // is the end of the engine.
@@ -132,7 +171,12 @@ func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
 // file makes or opens a file for writing.
 func (g *guard) file(name string, open func() (vfs.File, error)) (f vfs.File, err error) {
 	vital := isLog(name)
-	err = g.change(vital, func() (err error) { f, err = open(); return err })
+	op := func() (err error) { f, err = open(); return err }
+	if vital {
+		once := op
+		op = func() error { return g.insist(once) }
+	}
+	err = g.change(vital, op)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +231,17 @@ type guardedFile struct {
 }
 
 func (f *guardedFile) Write(p []byte) (n int, err error) {
-	err = f.g.change(f.vital, func() (err error) { n, err = f.File.Write(p); return err })
+	if !f.vital {
+		err = f.g.change(false, func() (err error) { n, err = f.File.Write(p); return err })
+		return n, err
+	}
+	err = f.g.change(true, func() error {
+		return f.g.insist(func() error {
+			m, err := f.File.Write(p[n:])
+			n += m
+			return err
+		})
+	})
 	return n, err
 }
 

@@ -57,6 +57,7 @@ type Spool struct {
 
 	failure atomic.Pointer[failure] // the first unrecoverable error of the engine
 	failed  chan struct{}           // closed with it
+	stall   atomic.Pointer[failure] // why the engine's log waits for room; nil: it does not
 
 	lag     lag
 	lagging atomic.Bool // there are changes that were not synced
@@ -323,9 +324,14 @@ func (s *Spool) room() error {
 }
 
 // space is ErrFull, with how much there is and how much there must be, when less
-// than the reserve is free. That there is too little, and that there is enough
-// again, is logged once: a full disk refuses many messages.
+// than the reserve is free, or when the engine's log waits for room. That there
+// is too little, and that there is enough again, is logged once: a full disk
+// refuses many messages.
 func (s *Spool) space() error {
+	if err := s.stalled(); err != nil {
+		s.roomy.Store(0)
+		return s.lacks(err)
+	}
 	if s.reserve == 0 || s.roomy.Load() > 0 && time.Now().UnixNano() < s.roomBy.Load() {
 		return nil
 	}
@@ -334,11 +340,7 @@ func (s *Spool) space() error {
 		return nil
 	}
 	if usage.AvailBytes < s.reserve {
-		err := fmt.Errorf("%w: %s are free in %s, and %s stay free for what is owed", ErrFull, octets(usage.AvailBytes), s.dir, octets(s.reserve))
-		if s.short.CompareAndSwap(false, true) {
-			s.log.Error("nothing is accepted until there is room", "event", "spool.full", "err", err)
-		}
-		return err
+		return s.lacks(fmt.Errorf("%w: %s are free in %s, and %s stay free for what is owed", ErrFull, octets(usage.AvailBytes), s.dir, octets(s.reserve)))
 	}
 	if s.short.CompareAndSwap(true, false) {
 		s.log.Info("there is room again", "event", "spool.room")
@@ -350,6 +352,14 @@ func (s *Spool) space() error {
 		s.roomBy.Store(time.Now().Add(s.glance).UnixNano())
 	}
 	return nil
+}
+
+// lacks logs the first of the refusals for want of room, and returns it.
+func (s *Spool) lacks(err error) error {
+	if s.short.CompareAndSwap(false, true) {
+		s.log.Error("nothing is accepted until there is room", "event", "spool.full", "err", err)
+	}
+	return err
 }
 
 // octets is a size for a person.

@@ -138,9 +138,9 @@ func Settling(e *Entry) CommitOption {
 }
 
 // Commit ends the message. When it returns nil the message is on stable
-// storage and the spool's to deliver. After ErrFull, ErrDuplicate or the end
-// of ctx nothing was stored. After any other error the message may come back
-// with the next Open, whole; it was not acknowledged.
+// storage and the spool's to deliver. After ErrDuplicate or the end of ctx
+// nothing was stored. After any other error the message may come back with the
+// next Open, whole; it was not acknowledged.
 func (w *Writer) Commit(ctx context.Context, opts ...CommitOption) (*Entry, error) {
 	if w.ended {
 		return nil, errors.New("spool: commit of a message that has ended")
@@ -320,7 +320,7 @@ func (s *Spool) bodyPath(id ID) string { return s.fs.PathJoin(s.bodies, string(i
 
 // noSpace is err as callers see it: ErrFull if the disk is full.
 func (s *Spool) noSpace(doing string, err error) error {
-	if vfs.IsNoSpaceError(err) {
+	if noRoom(err) {
 		s.metrics.full.Inc()
 		return fmt.Errorf("%w: %s: %w", ErrFull, doing, err)
 	}
