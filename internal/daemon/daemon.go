@@ -43,6 +43,7 @@ import (
 	"example.edu/gatepost/internal/relay/activity"
 	"example.edu/gatepost/internal/relay/blocks"
 	"example.edu/gatepost/internal/relay/brake"
+	"example.edu/gatepost/internal/relay/dane"
 	"example.edu/gatepost/internal/relay/deliver"
 	"example.edu/gatepost/internal/relay/limits"
 	"example.edu/gatepost/internal/relay/queue"
@@ -105,7 +106,8 @@ type relay struct {
 	activity *activity.Book
 	brake    *brake.Brake
 	trace    *trace.Book
-	sts      *sts.Book // nil: nobody's MTA-STS policy matters
+	sts      *sts.Book      // nil: nobody's MTA-STS policy matters
+	dane     *dane.Resolver // nil: the system's resolver, and no DANE
 	budgets  *limits.Budgets
 	senders  senderList
 	certs    *certificates // nil: no TLS
@@ -244,8 +246,8 @@ func (r *relay) closeSpool() error {
 func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
 	s.start(loop{"pace of the collector", paceCollector})
 	s.start(loop{"trace of messages", r.trace.Run}) // ends after the queue, and writes what that brought
-	if r.sts != nil {
-		s.start(loop{"MTA-STS policies", r.sts.Run}) // likewise
+	if watching := r.guardLoops(); len(watching) > 0 {
+		s.start(watching...) // likewise
 	}
 	s.start(
 		loop{"queue", r.queue.Run},

@@ -20,11 +20,11 @@ func (r *relay) guard(c *config.Relay, o *deliver.Options) error {
 	}
 	book := sts.Options{File: filepath.Join(c.State, "mta-sts"), Logger: r.log, Registerer: r.registry}
 	if c.Deliver.Resolver.IsValid() {
-		resolver, err := dane.New(c.Deliver.Resolver)
-		if err != nil {
+		var err error
+		if r.dane, err = dane.New(dane.Options{Server: c.Deliver.Resolver, Logger: r.log, Registerer: r.registry}); err != nil {
 			return err
 		}
-		o.Resolver, p.DNSSEC, book.Resolver = resolver, resolver, resolver
+		o.Resolver, p.DNSSEC, book.Resolver = r.dane, r.dane, r.dane
 	}
 	if c.Deliver.MTASTS && c.Deliver.TLS != config.TLSOff && len(c.Deliver.Smarthosts) == 0 {
 		var err error
@@ -35,4 +35,16 @@ func (r *relay) guard(c *config.Relay, o *deliver.Options) error {
 	}
 	o.Guard = tlspolicy.New(p)
 	return nil
+}
+
+// guardLoops are what finds out about next hops, as far as there is any. They
+// end after the queue.
+func (r *relay) guardLoops() (list []loop) {
+	if r.sts != nil {
+		list = append(list, loop{"MTA-STS policies", r.sts.Run})
+	}
+	if r.dane != nil {
+		list = append(list, loop{"resolver watch", r.dane.Run})
+	}
+	return list
 }

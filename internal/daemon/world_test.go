@@ -96,6 +96,7 @@ type world struct {
 	socket     string
 	state      string
 	config     string
+	direct     bool       // no smarthost: mail goes to each domain's MX
 	quiet      bool       // another relay confirms
 	poll       string     // how often the register is looked at
 	register   string     // more of the register's configuration, CUE
@@ -300,6 +301,10 @@ func (w *world) certificate() {
 // configure writes the relay's configuration.
 func (w *world) configure() {
 	w.t.Helper()
+	hops := strconv.Quote(w.hop.addr)
+	if w.direct {
+		hops = ""
+	}
 	text := fmt.Sprintf(`
 hostname:   "relay.lab.example"
 postmaster: "postmaster@lab.example"
@@ -308,12 +313,12 @@ listen: {relay: [%q], submission: [%q], http: %q, socket: %q}
 tls: {certificate: %q, key: %q}
 register: {repository: %q, branch: "main", poll: %q%s}
 state: %q
-deliver: smarthosts: [%q]
+deliver: smarthosts: [%s]
 confirm: %v
 %s
 `, w.relay, w.submission, w.status, w.socket,
 		filepath.Join(w.dir, "cert.pem"), filepath.Join(w.dir, "key.pem"),
-		"http://"+w.gitAddr+w.repository, w.poll, w.register, w.state, w.hop.addr, !w.quiet, w.extra)
+		"http://"+w.gitAddr+w.repository, w.poll, w.register, w.state, hops, !w.quiet, w.extra)
 	if err := os.WriteFile(w.config, []byte(text), 0o644); err != nil {
 		w.t.Fatal(err)
 	}

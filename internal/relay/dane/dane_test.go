@@ -157,7 +157,7 @@ func TestUsableRecords(t *testing.T) {
 // A resolver that others can answer for is none.
 func TestTheResolverIsOnThisMachine(t *testing.T) {
 	for at, want := range map[string]bool{"127.0.0.1:53": true, "[::1]:5353": true, "127.0.0.53:53": true, "192.0.2.1:53": false, "0.0.0.0:53": false, "127.0.0.1:0": false} {
-		if _, err := New(netip.MustParseAddrPort(at)); (err == nil) != want {
+		if _, err := New(Options{Server: netip.MustParseAddrPort(at)}); (err == nil) != want {
 			t.Errorf("%s: %v", at, err)
 		}
 	}

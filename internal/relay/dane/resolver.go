@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -24,17 +26,28 @@ const (
 
 // A Resolver asks one validating resolver. It is safe for concurrent use.
 type Resolver struct {
-	server string
-	now    func() time.Time
+	server    string
+	now       func() time.Time
+	log       *slog.Logger
+	validates func(bool) // tells the gauge
 }
 
-// New makes a Resolver that asks server, an address and a port. Its AD bit is
-// believed, so nobody must be able to answer in its stead: it is on this machine.
-func New(server netip.AddrPort) (*Resolver, error) {
-	if !server.Addr().IsLoopback() || server.Port() == 0 {
-		return nil, fmt.Errorf("dane: the resolver %s is not on this machine, so anybody on the way could say that he has validated an answer", server)
+// Options of a Resolver. Server is required.
+type Options struct {
+	Server     netip.AddrPort // on this machine
+	Logger     *slog.Logger   // default: none
+	Registerer prometheus.Registerer
+}
+
+// New makes a Resolver. The AD bit of its server is believed, so nobody must be able to answer in its stead: it is on this machine.
+func New(o Options) (*Resolver, error) {
+	if !o.Server.Addr().IsLoopback() || o.Server.Port() == 0 {
+		return nil, fmt.Errorf("dane: the resolver %s is not on this machine, so anybody on the way could say that he has validated an answer", o.Server)
 	}
-	return &Resolver{server: server.String(), now: time.Now}, nil
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Resolver{server: o.Server.String(), now: time.Now, log: o.Logger, validates: newValidates(o.Registerer)}, nil
 }
 
 // An answer is what the resolver says to one question.

@@ -168,7 +168,7 @@ func startUnbound(t *testing.T, zones map[string]zone) *Resolver {
 			t.Logf("%s", text)
 		}
 	})
-	r, err := New(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.Port()))
+	r, err := New(Options{Server: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.Port())})
 	if err != nil {
 		t.Fatal(err)
 	}

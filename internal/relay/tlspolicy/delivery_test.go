@@ -70,7 +70,7 @@ func validating(t *testing.T, zone string) *dane.Resolver {
 		_ = conn.Close()
 		done.Wait()
 	})
-	r, err := dane.New(conn.LocalAddr().(*net.UDPAddr).AddrPort())
+	r, err := dane.New(dane.Options{Server: conn.LocalAddr().(*net.UDPAddr).AddrPort()})
 	if err != nil {
 		t.Fatal(err)
 	}
