@@ -43,6 +43,7 @@ type whyRegistration struct {
 	Host       string   `json:"host"`
 	Kind       string   `json:"kind"`
 	Senders    []string `json:"senders,omitempty"`
+	Bounces    string   `json:"bounces,omitempty"` // "contact", or nothing
 	PerHour    int      `json:"perHour"`
 	PerDay     int      `json:"perDay"`
 	Expires    string   `json:"expires"` // the last day, as written
@@ -74,7 +75,7 @@ func explainRegistration(s *policy.Snapshot, r *registration.Registration, h *re
 		File: r.Path, Line: int(h.At.Line),
 		Department: r.Department, Name: departmentName(s, r.Department),
 		Contact: r.Contact.Name, Email: r.Contact.Email,
-		Purpose: r.Purpose, Host: h.Name, Kind: h.Kind, Senders: r.Senders,
+		Purpose: r.Purpose, Host: h.Name, Kind: h.Kind, Senders: r.Senders, Bounces: r.Bounces,
 		PerHour: r.Volume.PerHour, PerDay: r.Volume.PerDay,
 		Expires: r.Expires.AddDate(0, 0, -1).Format(time.DateOnly), expires: r.Expires,
 	}
@@ -119,6 +120,7 @@ func (e *explanation) print(w io.Writer) error {
 		row("contact", fmt.Sprintf("%s <%s>", r.Contact, r.Email))
 		row("purpose", r.Purpose)
 		row("senders", strings.Join(r.Senders, ", "))
+		row("bounces", r.Bounces)
 		row("volume", fmt.Sprintf("%s an hour, %s a day", thousands(r.PerHour), thousands(r.PerDay)))
 		row("expires", r.Expires+distanceTo(r.expires, e.At))
 	}

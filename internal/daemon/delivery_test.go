@@ -1,6 +1,8 @@
 package daemon_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -176,6 +178,37 @@ func TestNullSender(t *testing.T) {
 				t.Errorf("%d were told, not %d:\n%s", len(got), tt.told, strings.Join(got, "\n"))
 			}
 		})
+	}
+}
+
+// TestTheContactIsTold has a registration ask for it: when mail fails and the
+// sender does not take the report of it, the contact gets that, and no more
+// follows.
+func TestTheContactIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	file := filepath.Join(w.checkout, "registrations", "lab", "printer.cue")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write("registrations/lab/printer.cue", string(text)+"bounces: \"contact\"\n")
+	w.commit("the contact is told")
+	w.push()
+	w.start()
+	w.hop.say(func(command string) string {
+		if strings.HasPrefix(command, "RCPT TO:<someone") || strings.HasPrefix(command, "RCPT TO:<device") {
+			return "550 5.1.1 no such person"
+		}
+		return ""
+	})
+	w.accepted("127.0.0.1", "a scan")
+	told := []string{"MAIL FROM:<>", "RCPT TO:<it@lab.example>", "Subject: A report of failed mail",
+		"To: <device@lab.example>", "Subject: a scan"} // of the report, which is attached, and of what that is about
+	w.eventually("the contact is told", func() bool { return len(w.hop.holding(told...)) == 1 })
+	w.waitReport("the queue is empty", func(r status.Report) bool { return r.Queue.Entries == 0 })
+	if n := len(w.hop.received()); n != 1 {
+		t.Errorf("%d messages came and not one", n)
 	}
 }
 

@@ -28,6 +28,7 @@ type Envelope struct {
 	Protocol     string     `json:"protocol,omitempty"`     // RFC 3848 "with" keyword: SMTP, ESMTP, ESMTPS, UTF8SMTP, UTF8SMTPS
 	TLS          string     `json:"tls,omitempty"`          // TLS version and suite of the arriving session; "" for clear text
 	Registration string     `json:"registration,omitempty"` // path of the registration that allowed it; "" for mail of the relay's own
+	Contact      Address    `json:"contact,omitzero"`       // who is told of a failure that From cannot be told of, as the registration asks; null: nobody
 	Commit       string     `json:"commit,omitempty"`       // the register's commit under which it was admitted
 	Arrival      time.Time  `json:"arrival"`                // when the transaction was accepted
 }

@@ -42,5 +42,6 @@ type Result struct {
 	RemoteMTA string    `json:"remoteMTA,omitempty"` // name of the next hop that Status is from; "" if none was reached
 	Cause     string    `json:"cause,omitempty"`     // for the operator only, never for a peer: the network error, the step
 	TLS       string    `json:"tls,omitempty"`       // TLS version of the attempt, and what was verified: "TLS 1.3, dane"; "" for clear text
+	DSN       bool      `json:"dsn,omitempty"`       // Delivered, and the next hop was told NOTIFY: success is its to report (RFC 3461 §5.2.1)
 	At        time.Time `json:"at"`
 }

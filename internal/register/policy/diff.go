@@ -178,6 +178,7 @@ func clausesOf(e Entry) []clause {
 		{"commands", e.Host.Device.Commands},
 		{"addHeaders", strconv.FormatBool(e.Host.Device.AddHeaders)},
 		{"senders", senders(r)},
+		{"bounces", cmp.Or(r.Bounces, "sender")},
 		{"perHour", strconv.Itoa(r.Volume.PerHour)},
 		{"perDay", strconv.Itoa(r.Volume.PerDay)},
 		{"expires", lastDay(r.Expires)},

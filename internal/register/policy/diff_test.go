@@ -50,6 +50,9 @@ func TestDiff(t *testing.T) {
 		{"what changed is said", snapshot(t, "a", request(mfpPath, "141.211.13.21")), snapshot(t, "b", with(request(mfpPath, "141.211.13.21"), func(r *registration.Registration) {
 			r.Senders, r.Expires, r.Volume.PerDay, r.Hosts[0].Device.TLS = []string{"b@umich.edu", "*@a.umich.edu"}, day("2028-06-30"), 2000, "off"
 		})), []string{"changed 141.211.13.21/32 tls: modern → off; senders: any → *@a.umich.edu, b@umich.edu; perDay: 1000 → 2000; expires: 2027-11-30 → 2028-06-30"}},
+		{"who is told of failures", snapshot(t, "a", request(mfpPath, "141.211.13.21")), snapshot(t, "b", with(request(mfpPath, "141.211.13.21"), func(r *registration.Registration) {
+			r.Bounces = registration.BouncesToContact
+		})), []string{"changed 141.211.13.21/32 bounces: sender → contact"}},
 		{"blocks come, change and go", base, snapshot(t, "b", mfp, request(alarmPath, "141.212.1.9"), block("new", "141.212.9.0/24", "2026-11-01", ""),
 			block("stays-under-another-name", "141.212.8.0/24", "2026-11-01", ""), block("longer", "141.212.1.9/32", "2026-11-01", "2027-01-01")),
 			[]string{`changed 141.212.1.9/32 block: "sent spam" since 2026-11-01T00:00:00Z until 2026-12-01T00:00:00Z → "sent spam" since 2026-11-01T00:00:00Z until 2027-01-01T00:00:00Z`,

@@ -44,6 +44,9 @@ func Format(r *Registration, comment string) []byte {
 		}
 		fmt.Fprintf(&b, "senders: [%s]\n", strings.Join(quoted, ", "))
 	}
+	if r.Bounces != "" {
+		fmt.Fprintf(&b, "bounces: %s\n", text(r.Bounces))
+	}
 	fmt.Fprintf(&b, "volume: {perHour: %d, perDay: %d}\n", r.Volume.PerHour, r.Volume.PerDay)
 	lastDay := r.Expires.UTC().AddDate(0, 0, -1) // Expires is the midnight after it
 	fmt.Fprintf(&b, "expires: %s\n", text(lastDay.Format(time.DateOnly)))

@@ -57,6 +57,7 @@ func TestFormatKeepsEveryText(t *testing.T) {
 		"three\nlines\nof text", "a tab\tin text", "trailing blank ", " leading", "物理 Zürich 😀", "\u00a0\u00a0non-breaking", `\u202e`, "${x} $(x) `x`", "*", "_", "true",
 	} {
 		r := *base
+		r.Bounces = BouncesToContact
 		r.Purpose, r.WhyNoAuth = s+" 0123456789", "0123456789 "+s
 		if !strings.ContainsAny(s, "\n\t") {
 			r.Contact.Name = s

@@ -127,6 +127,9 @@ func valueOf(f *File) string {
 		for _, h := range r.Hosts {
 			fmt.Fprintf(&b, "  host     %s %s %s %+v at %d:%d\n", h.IP, h.Name, h.Kind, h.Device, h.At.Line, h.At.Column)
 		}
+		if r.Bounces != "" {
+			fmt.Fprintf(&b, "  bounces  %s\n", r.Bounces)
+		}
 		fmt.Fprintf(&b, "  senders  %q\n  volume   %+v\n  until    %s\n  accept   %+v\n  at       %v\n", r.Senders, r.Volume, r.Expires, r.Accept, r.At)
 	case f.Campus != nil:
 		fmt.Fprintf(&b, "campus\n")

@@ -67,6 +67,7 @@ type rawRegistration struct {
 		Device         Device
 	}
 	Senders []string
+	Bounces string
 	Volume  Volume
 	Expires string
 	Accept  Accept
@@ -89,6 +90,9 @@ func (raw *rawRegistration) registration(file string, n *node) *Registration {
 			Hosts: n.pos("hosts"), Senders: n.pos("senders"), Volume: n.pos("volume"),
 			Expires: n.pos("expires"), Accept: n.pos("accept"),
 		},
+	}
+	if raw.Bounces == BouncesToContact { // else as if it were not written
+		reg.Bounces = raw.Bounces
 	}
 	hosts := n.get("hosts").list()
 	for i, h := range raw.Hosts {

@@ -59,11 +59,15 @@ type Registration struct {
 	WhyNoAuth  string
 	Hosts      []Host   // 1 to 64
 	Senders    []string // lower case; "*@domain", "user@domain"; empty: any
+	Bounces    string   // "contact": the contact is told of a failure that the sender cannot be told of; "": nobody is
 	Volume     Volume
 	Expires    time.Time // the first instant at which it is no longer valid, UTC: midnight after the day written
 	Accept     Accept
 	At         Positions
 }
+
+// BouncesToContact is what Registration.Bounces says if it says anything.
+const BouncesToContact = "contact"
 
 // A Contact is who hears about a registration.
 type Contact struct {

@@ -13,7 +13,7 @@ func (p *Pool) Share(f *File) {
 		return
 	}
 	r.Path = f.Path
-	for _, text := range []*string{&r.Department, &r.Contact.Name, &r.Contact.Email, &r.Purpose, &r.WhyNoAuth} {
+	for _, text := range []*string{&r.Department, &r.Contact.Name, &r.Contact.Email, &r.Purpose, &r.WhyNoAuth, &r.Bounces} {
 		p.share(text)
 	}
 	for i := range r.Senders {

@@ -307,7 +307,7 @@ func (t *transaction) result(r reply) mail.Result {
 	res := mail.Result{Status: r.status(), RemoteMTA: t.s.hop, TLS: t.s.secured()}
 	switch {
 	case r.ok() && t.data:
-		res.Outcome = mail.Delivered
+		res.Outcome, res.DSN = mail.Delivered, t.s.has("DSN")
 	case r.code.Permanent():
 		res.Outcome = mail.Failed
 	}

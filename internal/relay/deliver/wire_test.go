@@ -235,6 +235,9 @@ func TestParameters(t *testing.T) {
 			if outcomes(got) != outcome || status != "" && got[0].Status.Enhanced.String() != status {
 				t.Errorf("%+v", got)
 			}
+			if tells := outcome == "delivered" && strings.Contains(c.offer, "DSN"); got[0].DSN != tells {
+				t.Errorf("the next hop will tell of success: %v", got[0].DSN)
+			}
 			if lines := s.received(); c.mail != "" && (lines[1] != c.mail || lines[2] != c.rcpt) {
 				t.Errorf("sent %q\nwant %q\n     %q", lines[1:3], c.mail, c.rcpt)
 			}

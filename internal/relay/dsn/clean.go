@@ -16,7 +16,8 @@ const (
 	maxName    = 255      // a host name
 	maxAddress = 640      // an address, quoted or with an address type
 	maxHeader  = 64 << 10 // the header section that is returned
-	maxLine    = 900      // a line; RFC 5322 §2.1.1 allows 998
+	maxLine    = 900      // a line that is written here; RFC 5322 §2.1.1 allows 998
+	maxWhole   = 998      // a line of a message that is returned in full
 	foldAt     = 76       // where a field is folded, if there is a space
 	wrapAt     = 72       // where the text is wrapped
 	dateLayout = time.RFC1123Z

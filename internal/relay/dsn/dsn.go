@@ -3,17 +3,19 @@
 // person and in fields for a program, and the decision whether anything may be
 // said at all.
 //
-// It is pure: no clock, no I/O. It never answers a null reverse-path, so a
-// notification can never cause another, and never tells a recipient that asked
-// for NOTIFY=NEVER. Everything that came from outside (replies of other hosts,
+// It is pure: no clock, no I/O. It never answers a null reverse-path, and never
+// tells of a recipient that asked for NOTIFY=NEVER. Where there is no sender, or
+// the sender does not take its notification, a third party may be told, once:
+// the envelope's contact, or whoever stands in. What they get has neither a
+// sender nor a contact, so there is no loop. Everything that came from outside (replies of other hosts,
 // addresses, header fields of the message) is bounded and stripped of control
 // characters before it is written, so that none of it can become a header
 // field, a boundary or a line of its own. The same arguments give the same
 // bytes.
 //
-// The body of the message is never returned, also where RET=FULL asked for it:
-// RFC 3461 §4.3 leaves that to the reporting host, and the printers and
-// applications that send through a relay have no use for it.
+// A message is returned in full where RET=FULL asked for it (RFC 3461 §4.3) and
+// it can be attached as it is: up to MaxReturned octets, of ASCII in lines of
+// mail. Otherwise its header is.
 //
 // RFC 3464 (format), RFC 3461 §6 (when, and which fields), RFC 6522
 // (multipart/report), RFC 6533 (addresses beyond ASCII), RFC 3834
@@ -34,20 +36,35 @@ import (
 // A Kind is what a notification tells.
 type Kind uint8
 
-// The kinds. A success is never told here: NOTIFY=SUCCESS is passed on to the
-// next hop, and where that knows no DSN nobody tells it.
+// The kinds. That a message was delivered is never told here: NOTIFY=SUCCESS is
+// passed on to the next hop, and only where that knows no DSN is it told that
+// the message was relayed. RFC 3461 §5.2.2.
 const (
 	Failure Kind = iota // it will never be delivered
 	Delay               // it has not been delivered yet
+	Relayed             // a next hop has it that will not tell what becomes of it
 )
 
+// Kinds are all of them.
+func Kinds() []Kind { return []Kind{Failure, Delay, Relayed} }
+
 // String is the word used in logs, metrics and Message-IDs.
-func (k Kind) String() string {
-	if k == Delay {
-		return "delay"
+func (k Kind) String() string { return [...]string{"failure", "delay", "relayed"}[k] }
+
+// asked is the word of NOTIFY that asks for a kind, and whether it is told also
+// where there is no NOTIFY. RFC 3461 §4.1.
+func (k Kind) asked() (word string, unasked bool) {
+	switch k {
+	case Delay:
+		return "DELAY", true
+	case Relayed:
+		return "SUCCESS", false
 	}
-	return "failure"
+	return "FAILURE", true
 }
+
+// MaxReturned is the longest message that is returned in full, in octets.
+const MaxReturned = 64 << 10
 
 // Options say who speaks, and when.
 type Options struct {
@@ -56,41 +73,55 @@ type Options struct {
 	Now        time.Time // the date of the notification
 	RetryUntil time.Time // for Delay: when the relay gives up; zero leaves it unsaid
 
-	// Stead is who is told where there is no sender; null: nobody. It must not
-	// be given for a notification, which would then cause another one.
+	// Whole tells that the whole message is given to Compose, so that it can be
+	// returned where that was asked for.
+	Whole bool
+
+	// Stead is who is told of a failure where there is neither a sender nor a
+	// contact; null: nobody. It must not be given for a notification, which would
+	// then cause another one.
 	Stead mail.Address
 }
 
 // Compose writes one notification of a kind about the recipients of e with the
-// given indexes, with the state that e records for each. header is the
-// message's own header section; a body behind it is ignored. The envelope has
-// a null reverse-path and goes to the sender of e.
+// given indexes, with the state that e records for each. message is the
+// message, or its beginning, of which the header section is used. The envelope
+// has a null reverse-path and goes to the sender of e; of a failure, where there
+// is no sender, to the contact that the envelope of e names.
 //
-// It reports false when nobody may be told: the sender is the null
-// reverse-path (RFC 5321 §6.1) and nobody stands in for it, or none of the
-// recipients wants to be told of this kind (RFC 3461 §4.1).
-func Compose(o Options, kind Kind, e *spool.Entry, about []int, header []byte) (mail.Envelope, []byte, bool) {
-	reader := e.Envelope.From
-	if reader.IsNull() {
-		reader = o.Stead
+// It reports false when nobody may be told: the sender is the null reverse-path
+// (RFC 5321 §6.1) and nobody stands in for it, or none of the recipients wants
+// to be told of this kind (RFC 3461 §4.1).
+func Compose(o Options, kind Kind, e *spool.Entry, about []int, message []byte) (mail.Envelope, []byte, bool) {
+	reader, contact := e.Envelope.From, e.Envelope.Contact
+	if kind != Failure {
+		o.Stead, contact = mail.Address{}, mail.Address{}
 	}
-	about = wanted(kind, e, about)
+	r := &report{role: sender}
+	switch {
+	case !reader.IsNull():
+	case !contact.IsNull():
+		reader, r.role = contact, contactPerson
+	default:
+		reader, r.role = o.Stead, stead
+	}
+	about = Wanted(kind, e, about)
 	if len(about) == 0 || reader.IsNull() {
 		return mail.Envelope{}, nil, false
 	}
-	r := &report{
-		o:      o,
-		kind:   kind,
-		e:      e,
-		about:  about,
-		host:   ascii(o.Hostname, maxName),
-		reader: reader,
-		global: !reader.IsASCII(),
-		header: headerLines(header),
+	r.o, r.kind, r.e, r.about = o, kind, e, about
+	r.host = ascii(o.Hostname, maxName)
+	r.reader, r.global = reader, !reader.IsASCII()
+	r.header = headerLines(message)
+	if r.asksForAll() && o.Whole && r.returnable(message) {
+		r.full = message
 	}
 	env := mail.Envelope{
 		To:      []mail.Recipient{{Address: reader}}, // From stays null: RFC 3464 §2, RFC 5321 §6.1
 		Arrival: o.Now,
+	}
+	if r.role == sender && contact != reader {
+		env.Contact = contact // should the sender not take it; whoever gets that notice has none
 	}
 	if r.global {
 		env.UTF8, env.Body = true, mail.Body8Bit
@@ -98,19 +129,16 @@ func Compose(o Options, kind Kind, e *spool.Entry, about []int, header []byte) (
 	return env, r.message(), true
 }
 
-// wanted drops the recipients that must not be told of, or do not exist.
-func wanted(kind Kind, e *spool.Entry, about []int) []int {
-	word := "FAILURE"
-	if kind == Delay {
-		word = "DELAY"
-	}
+// Wanted drops the recipients that must not be told of, or do not exist.
+func Wanted(kind Kind, e *spool.Entry, about []int) []int {
+	word, unasked := kind.asked()
 	var out []int
 	for _, i := range about {
 		if i < 0 || i >= len(e.Envelope.To) {
 			continue
 		}
 		notify := e.Envelope.To[i].Notify
-		ok := notify == "" // RFC 3461 §4.1: without NOTIFY a failure is told, and a delay may be
+		ok := notify == "" && unasked
 		for w := range strings.SplitSeq(notify, ",") {
 			ok = ok || strings.EqualFold(strings.TrimSpace(w), word)
 		}
@@ -121,6 +149,15 @@ func wanted(kind Kind, e *spool.Entry, about []int) []int {
 	return out
 }
 
+// A role is why its reader gets a notification.
+type role uint8
+
+const (
+	sender        role = iota // sent the message
+	contactPerson             // is named in the envelope for what the sender cannot be told of
+	stead                     // is for what nobody else can be told of
+)
+
 // A report is one notification in the making.
 type report struct {
 	o      Options
@@ -128,9 +165,11 @@ type report struct {
 	e      *spool.Entry
 	about  []int
 	host   string
-	reader mail.Address // the sender, or who stands in
-	global bool         // the reader's address is not ASCII: RFC 6533 types throughout
-	header []string     // of the message, sanitised
+	reader mail.Address
+	role   role
+	global bool     // the reader's address is not ASCII: RFC 6533 types throughout
+	header []string // of the message, sanitised
+	full   []byte   // the message, if it is returned in full
 }
 
 // message is the whole of it: a header and three parts. RFC 3464 §2, RFC 6522 §3.
@@ -139,23 +178,19 @@ func (r *report) message() []byte {
 	status := r.status()
 	original, originalEncoding := r.original()
 
-	subject := "Your mail could not be delivered"
-	switch {
-	case r.kind == Delay:
-		subject = "Your mail is delayed"
-	case r.e.Envelope.From.IsNull():
-		subject = "Mail without a sender could not be delivered"
-	}
 	statusType, originalType := "message/delivery-status", "text/rfc822-headers"
 	if r.global { // RFC 6533 §4, §5
 		statusType, originalType = "message/global-delivery-status", "message/global-headers"
+	}
+	if r.full != nil { // RFC 6522 §3
+		originalType = "message/rfc822"
 	}
 	boundary := r.boundary(text, status, original)
 
 	var b bytes.Buffer
 	field(&b, "From", "Mail Delivery System <MAILER-DAEMON@"+r.host+">")
 	field(&b, "To", r.to())
-	field(&b, "Subject", subject)
+	field(&b, "Subject", r.subject())
 	field(&b, "Date", date(r.o.Now))
 	field(&b, "Message-ID", fmt.Sprintf("<%s.%s.%d@%s>", token(string(r.e.ID)), r.kind, r.o.Now.Unix(), r.host))
 	if id := messageID(r.header); id != "" {
@@ -213,8 +248,38 @@ func (r *report) boundary(parts ...[]byte) string {
 	}
 }
 
-// original is the third part: the header of the message.
+// asksForAll tells whether the message is to be returned in full: RET=FULL,
+// which is about failures only (RFC 3461 §4.3), or it is a notification that its
+// reader did not take, which tells the contact what it is all about.
+func (r *report) asksForAll() bool {
+	return r.kind == Failure && (strings.EqualFold(r.e.Envelope.Ret, "FULL") || r.aboutNotice())
+}
+
+// aboutNotice tells whether it is a notification that failed.
+func (r *report) aboutNotice() bool {
+	return r.role == contactPerson && !r.e.Envelope.Client.IsValid()
+}
+
+// returnable tells whether a message can be attached as it is: a part of this
+// type has no encoding of its own (RFC 2046 §5.2.1), so what the path of a
+// notification may not take is left out.
+func (r *report) returnable(message []byte) bool {
+	if len(message) == 0 || len(message) > MaxReturned || !bytes.HasSuffix(message, []byte("\r\n")) || !is7Bit(message) {
+		return false
+	}
+	for line := range bytes.SplitSeq(message, []byte("\r\n")) {
+		if len(line) > maxWhole || bytes.ContainsFunc(line, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
+			return false
+		}
+	}
+	return true
+}
+
+// original is the third part: the message, or its header.
 func (r *report) original() (body []byte, encoding string) {
+	if r.full != nil {
+		return r.full, ""
+	}
 	body = []byte(strings.Join(r.header, "\r\n"))
 	if len(body) > 0 {
 		body = append(body, "\r\n"...)

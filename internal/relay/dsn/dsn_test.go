@@ -82,6 +82,10 @@ func TestGolden(t *testing.T) {
 	downgraded := entry()
 	downgraded.Envelope.To[0] = mail.Recipient{Address: address("用户@例え.example"), ORcpt: "utf-8;用户@例え.example"}
 
+	success := entry()
+	success.Envelope.To[2].Notify = "SUCCESS,FAILURE"
+	success.State[2].Last = mail.Result{Outcome: mail.Delivered, Status: mail.Status{Code: 250, Enhanced: mail.Enhanced{2, 6, 0}, Text: "queued as 4711"}, RemoteMTA: "mx.example.net", At: at("2026-11-24T09:29:58Z")}
+
 	for _, c := range []struct {
 		name   string
 		kind   Kind
@@ -89,6 +93,7 @@ func TestGolden(t *testing.T) {
 		about  []int
 		header string
 	}{
+		{"relayed", Relayed, success, []int{0, 1, 2}, header}, // of these one asked for it
 		{"failure", Failure, entry(), []int{0, 1}, header},
 		{"expired", Failure, entry(), []int{2}, header},
 		{"delay", Delay, entry(), []int{2}, header},
@@ -182,7 +187,13 @@ func wellFormed(t *testing.T, msg []byte) (head netmail.Header, text string, gro
 		bodies, kinds = append(bodies, b), append(kinds, k)
 	}
 	plain := []string{"text/plain", "message/delivery-status", "text/rfc822-headers"}
+	if len(kinds) == 3 && kinds[2] == "message/rfc822" {
+		kinds[2] = "text/rfc822-headers"
+	}
 	global := []string{"text/plain", "message/global-delivery-status", "message/global-headers"}
+	if len(kinds) == 3 && kinds[1] == global[1] && kinds[2] == plain[2] {
+		kinds[2] = global[2]
+	}
 	if !slices.Equal(kinds, plain) && !slices.Equal(kinds, global) {
 		t.Fatalf("parts %q", kinds)
 	}
@@ -207,14 +218,15 @@ func TestWhoIsTold(t *testing.T) {
 		notify  string
 		failure bool
 		delay   bool
+		relayed bool
 	}{
-		{"no NOTIFY", "a@example.org", "", true, true},
-		{"NEVER", "a@example.org", "NEVER", false, false},
-		{"FAILURE", "a@example.org", "FAILURE", true, false},
-		{"DELAY", "a@example.org", "delay", false, true},
-		{"SUCCESS", "a@example.org", "SUCCESS", false, false},
-		{"all", "a@example.org", "SUCCESS,FAILURE,DELAY", true, true},
-		{"null sender", "", "FAILURE,DELAY", false, false},
+		{"no NOTIFY", "a@example.org", "", true, true, false},
+		{"NEVER", "a@example.org", "NEVER", false, false, false},
+		{"FAILURE", "a@example.org", "FAILURE", true, false, false},
+		{"DELAY", "a@example.org", "delay", false, true, false},
+		{"SUCCESS", "a@example.org", "SUCCESS", false, false, true},
+		{"all", "a@example.org", "SUCCESS,FAILURE,DELAY", true, true, true},
+		{"null sender", "", "SUCCESS,FAILURE,DELAY", false, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := entry()
@@ -228,6 +240,9 @@ func TestWhoIsTold(t *testing.T) {
 			}
 			if _, _, ok := Compose(options(), Delay, e, []int{0}, nil); ok != c.delay {
 				t.Errorf("delay told: %v", ok)
+			}
+			if _, _, ok := Compose(options(), Relayed, e, []int{0}, nil); ok != c.relayed {
+				t.Errorf("relayed told: %v", ok)
 			}
 		})
 	}
@@ -279,6 +294,8 @@ func TestStatus(t *testing.T) {
 		{"out of range", Failure, r(mail.Failed, 550, mail.Enhanced{5, 7, 1000000}), "5.0.0"},
 		{"time ran out", Failure, r(mail.Deferred, 451, mail.Enhanced{4, 7, 1}), "4.4.7"},
 		{"never tried", Failure, mail.Result{}, "4.4.7"},
+		{"relayed", Relayed, r(mail.Delivered, 250, mail.Enhanced{2, 1, 5}), "2.1.5"},
+		{"relayed without", Relayed, r(mail.Delivered, 250, mail.Enhanced{}), "2.0.0"},
 		{"delay", Delay, r(mail.Deferred, 451, mail.Enhanced{4, 2, 2}), "4.2.2"},
 		{"delay without", Delay, r(mail.Deferred, 0, mail.Enhanced{}), "4.0.0"},
 	} {
@@ -360,7 +377,9 @@ func FuzzCompose(f *testing.F) {
 		e.Envelope.Registration = orcpt
 		e.State[0].Last.RemoteMTA = remote
 		e.State[0].Last.Status.Text = text
-		env, msg, ok := Compose(options(), kind, e, []int{0}, header)
+		o := options()
+		o.Whole = len(id)%2 == 0
+		env, msg, ok := Compose(o, kind, e, []int{0}, header)
 		if !ok {
 			t.Fatal("nothing composed")
 		}

@@ -36,11 +36,7 @@ func (r *report) recipient(b *bytes.Buffer, i int) {
 		field(b, "Original-Recipient", r.typed(token(kind), strings.TrimSpace(addr)))
 	}
 	field(b, "Final-Recipient", r.typed("rfc822", to.Address.String()))
-	action := "failed"
-	if r.kind == Delay {
-		action = "delayed"
-	}
-	field(b, "Action", action)
+	field(b, "Action", [...]string{Failure: "failed", Delay: "delayed", Relayed: "relayed"}[r.kind])
 	field(b, "Status", enhanced(r.kind, last).String())
 	if remote := ascii(last.RemoteMTA, maxName); remote != "" {
 		field(b, "Remote-MTA", "dns; "+remote)
@@ -87,10 +83,12 @@ func (r *report) typed(kind, addr string) string {
 // be alive.
 func enhanced(kind Kind, last mail.Result) mail.Enhanced {
 	class := 4
-	if kind == Failure {
-		if last.Outcome != mail.Failed {
-			return mail.Enhanced{4, 4, 7}
-		}
+	switch {
+	case kind == Relayed:
+		class = 2
+	case kind == Failure && last.Outcome != mail.Failed:
+		return mail.Enhanced{4, 4, 7}
+	case kind == Failure:
 		class = 5
 	}
 	s := last.Status.Enhanced

@@ -20,10 +20,17 @@ func (r *report) text() (body []byte, encoding string) {
 	if len(r.about) == 1 {
 		them = "the address"
 	}
+	asked := "So you are told, as the contact of the machine that sent it: its registration asks for that (bounces: \"contact\")."
 	switch {
 	case r.kind == Delay:
 		wrap(&b, "", "Your message could not be delivered yet to "+them+" below. You need not send it again: the relay keeps trying"+r.until()+".")
-	case r.e.Envelope.From.IsNull():
+	case r.kind == Relayed:
+		wrap(&b, "", "Your message was passed on for "+them+" below, to a mail server that does not tell what becomes of it. You asked to be told of that.")
+	case r.aboutNotice():
+		wrap(&b, "", "Mail of a machine failed, and the report of it could not be delivered either, to "+them+" below, which the machine had given as its sender. "+asked)
+	case r.role == contactPerson:
+		wrap(&b, "", "A message could not be delivered to "+them+" below, and the relay has given up. It came without a sender's address (MAIL FROM:<>). "+asked)
+	case r.role == stead:
 		wrap(&b, "", "A message could not be delivered to "+them+" below, and the relay has given up. It came without a sender's address (MAIL FROM:<>), so you are told instead.")
 	default:
 		wrap(&b, "", "Your message could not be delivered to "+them+" below, and the relay has given up.")
@@ -33,6 +40,21 @@ func (r *report) text() (body []byte, encoding string) {
 	}
 	r.textOrigin(&b)
 	return encodeText(b.Bytes())
+}
+
+// subject is that of the notification.
+func (r *report) subject() string {
+	switch {
+	case r.kind == Delay:
+		return "Your mail is delayed"
+	case r.kind == Relayed:
+		return "Your mail was passed on"
+	case r.aboutNotice():
+		return "A report of failed mail could not be delivered"
+	case r.role != sender:
+		return "Mail without a sender could not be delivered"
+	}
+	return "Your mail could not be delivered"
 }
 
 func (r *report) until() string {
@@ -67,6 +89,12 @@ func (r *report) textAbout(b *bytes.Buffer, i int) {
 func (r *report) advice(s mail.Enhanced) string {
 	if r.kind == Delay {
 		return "nothing now. If it still fails when the relay gives up, you are told."
+	}
+	if r.kind == Relayed {
+		return "nothing. Should it fail further on, you may be told by others."
+	}
+	if r.aboutNotice() {
+		return "see in the attached report which mail failed, and give the machine a sender's address that takes mail and is read."
 	}
 	postmaster := mail.Printable(r.o.Postmaster, maxAddress)
 	switch [2]int{s[1], s[2]} {
@@ -118,8 +146,11 @@ func (r *report) textOrigin(b *bytes.Buffer) {
 	wrap(b, "  ", "Reference: "+token(string(r.e.ID)))
 	b.WriteString("\r\n")
 	note := "Its header is attached; its body is not."
-	if strings.EqualFold(env.Ret, "FULL") {
-		note = "Its header is attached; its body is not, although it was asked for (RET=FULL): this relay never returns it."
+	switch {
+	case r.full != nil:
+		note = "The message is attached."
+	case r.asksForAll():
+		note = fmt.Sprintf("Its header is attached; its body is not, although it was asked for (RET=FULL): a message of more than %d KiB, or that is not all ASCII in short lines, is not returned.", MaxReturned>>10)
 	}
 	wrap(b, "", note)
 	if p := mail.Printable(r.o.Postmaster, maxAddress); p != "" {

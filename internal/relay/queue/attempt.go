@@ -89,15 +89,17 @@ func (q *Queue) record(ctx context.Context, j *job, results []mail.Result, unrea
 	o.entry.Attempts = max(o.entry.Attempts, attempts)
 
 	o.entry.Next = q.earliest(it, j, next, len(o.left) > 0)
+	told := q.tellRelayed(ctx, o.entry, o.delivered, o.failed, now)
 	if len(o.failed) > 0 {
 		if err := q.tellFailure(ctx, o.entry, o.failed, now); err != nil {
 			q.log.Error("a DSN cannot be stored; the message stays", "event", "queue.notify_failed", "id", it.id, "kind", dsn.Failure.String(), "err", err)
 			o.takeBack()
+			told = false // the state that is stored is another one now
 			o.entry.Next = q.earliest(it, j, next, true)
 		}
 	}
 	done := o.entry.done()
-	if len(o.failed) == 0 { // else it is stored already
+	if len(o.failed) == 0 && !told { // else it is stored already
 		if err := q.save(o.entry.Entry, done); err != nil {
 			q.log.Error("an attempt cannot be recorded; it may be repeated", "event", "queue.record_failed", "id", it.id, "err", err)
 		}

@@ -63,6 +63,7 @@ func TestAMessageIsDoneOnce(t *testing.T) {
 // TestAWalkGoesByPieces: past what is dropped under its feet, and to the end.
 func TestAWalkGoesByPieces(t *testing.T) {
 	bubble(t, Options{}, func(b *bench) {
+		synctest.Wait() // the spool is read by then
 		var all []*spool.Entry
 		for i := range 3*walkStep + 10 {
 			all = append(all, b.send("r", fmt.Sprintf("late%d@one.example", i)))

@@ -15,7 +15,7 @@ type metrics struct {
 	attempts      map[mail.Outcome]prometheus.Counter // outcome: deferred, delivered, failed
 	expired       prometheus.Counter
 	latency       prometheus.Histogram
-	notifications map[dsn.Kind]notifications // kind: failure, delay; result: sent, suppressed
+	notifications map[dsn.Kind]notifications // kind: failure, delay, relayed; result: sent, suppressed
 }
 
 type notifications struct{ sent, suppressed prometheus.Counter }
@@ -45,8 +45,8 @@ func newMetrics(r prometheus.Registerer, q *Queue) *metrics {
 	sent := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "gatepost_queue_notifications_total",
 		Help: "DSNs stored, and DSNs that were due but must not be sent.",
-	}, []string{"kind", "result"}) // failure, delay; sent, suppressed
-	for _, k := range []dsn.Kind{dsn.Failure, dsn.Delay} {
+	}, []string{"kind", "result"}) // failure, delay, relayed; sent, suppressed
+	for _, k := range dsn.Kinds() {
 		m.notifications[k] = notifications{sent.WithLabelValues(k.String(), "sent"), sent.WithLabelValues(k.String(), "suppressed")}
 	}
 	for st, name := range stateNames {

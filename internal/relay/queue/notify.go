@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"slices"
 	"time"
 
 	"example.edu/gatepost/internal/mail"
@@ -15,9 +16,10 @@ import (
 const maxHeader = 64 << 10
 
 // tellFailure stores the DSN for failed recipients and, in the same batch, the
-// entry's new state. A client's message without a sender is the postmaster's.
-// Where nobody may be told (mail of the relay's own, such as a DSN, or
-// NOTIFY=NEVER) the failure ends here, with a log line.
+// entry's new state. Where there is no sender, or a DSN does not reach one, the
+// contact is told that the envelope names; else a client's message without a
+// sender is the postmaster's. Where nobody may be told (mail of the relay's own,
+// such as a DSN, or NOTIFY=NEVER) the failure ends here, with a log line.
 func (q *Queue) tellFailure(ctx context.Context, e draft, failed []int, now time.Time) error {
 	return q.tell(ctx, dsn.Failure, e, failed, now)
 }
@@ -30,11 +32,11 @@ func (q *Queue) tell(ctx context.Context, kind dsn.Kind, e draft, about []int, n
 	if kind == dsn.Failure && e.Envelope.Client.IsValid() { // so that it cannot be a notification
 		o.Stead = q.postmaster
 	}
-	var header []byte
-	if !e.Envelope.From.IsNull() || !o.Stead.IsNull() {
-		header = q.header(e.ID)
+	var message []byte
+	if !e.Envelope.From.IsNull() || !e.Envelope.Contact.IsNull() || !o.Stead.IsNull() {
+		message, o.Whole = q.original(e.Entry)
 	}
-	env, body, ok := dsn.Compose(o, kind, e.Entry, about, header)
+	env, body, ok := dsn.Compose(o, kind, e.Entry, about, message)
 	if !ok {
 		q.metrics.notifications[kind].suppressed.Inc()
 		if kind == dsn.Failure {
@@ -56,22 +58,48 @@ func (q *Queue) tell(ctx context.Context, kind dsn.Kind, e draft, about []int, n
 	return nil
 }
 
-// header reads the header section of a message, or as much of it as there is
-// without damage. A DSN without it is better than none.
-func (q *Queue) header(id spool.ID) []byte {
-	r, err := q.store.Body(id)
+// tellRelayed tells the sender of those among some delivered recipients for
+// whom NOTIFY=SUCCESS asked for it, and whose next hop will not (RFC 3461
+// §5.2.2). Those of failed are still owed their DSN then, so the state that is
+// stored with it has them open. It reports whether the state was stored. That
+// it cannot be told is no reason to keep a message that has arrived.
+func (q *Queue) tellRelayed(ctx context.Context, e draft, delivered, failed []int, now time.Time) (stored bool) {
+	about := slices.DeleteFunc(dsn.Wanted(dsn.Relayed, e.Entry, delivered), func(i int) bool { return e.State[i].Last.DSN })
+	if len(about) == 0 || e.Envelope.From.IsNull() {
+		return false
+	}
+	before := draftOf(e.Entry)
+	for _, i := range failed {
+		before.State[i].Done = false
+	}
+	if err := q.tell(ctx, dsn.Relayed, before, about, now); err != nil {
+		q.log.Error("a DSN cannot be stored, and is not sent", "event", "queue.notify_failed", "id", e.ID, "kind", dsn.Relayed.String(), "err", err)
+		return false
+	}
+	return true
+}
+
+// original reads a message that may be returned in a DSN in full: all of it, or
+// if it is too long its header section, or as much of that as there is without
+// damage. A DSN without it is better than none.
+func (q *Queue) original(e *spool.Entry) (message []byte, whole bool) {
+	r, err := q.store.Body(e.ID)
 	if err != nil {
-		return nil
+		return nil, false
 	}
 	defer r.Close()
-	data, _ := io.ReadAll(io.LimitReader(r, maxHeader))
+	data, err := io.ReadAll(io.LimitReader(r, max(maxHeader, dsn.MaxReturned)+1))
+	if err == nil && len(data) <= dsn.MaxReturned {
+		return data, true
+	}
+	data = data[:min(len(data), maxHeader)]
 	if end := bytes.Index(data, []byte("\r\n\r\n")); end >= 0 {
-		return data[:end+2]
+		return data[:end+2], false
 	}
 	if end := bytes.LastIndex(data, []byte("\r\n")); end >= 0 {
-		return data[:end+2]
+		return data[:end+2], false
 	}
-	return nil
+	return nil, false
 }
 
 // lastChance is how long an entry that expired while nobody could try it (the

@@ -95,7 +95,7 @@ type Tracer interface {
 	// Ended: a message has left the spool. how is finished, expired, returned or
 	// deleted; the last two are an operator's.
 	Ended(e *spool.Entry, how, reason, operator string)
-	// Told: a DSN about a message was stored; kind is failure or delay.
+	// Told: a DSN about a message was stored; kind is failure, delay or relayed.
 	Told(about, dsn spool.ID, kind string)
 }
 

@@ -13,6 +13,7 @@ import (
 	"example.edu/gatepost/internal/mail"
 	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/proof"
+	"example.edu/gatepost/internal/register/registration"
 )
 
 // errRefused makes go-smtp leave its state as it is. Its text is never sent:
@@ -56,7 +57,7 @@ func (s *session) Mail(_ string, o *smtp.MailOptions) error {
 		From: from, Body: mail.BodyType(o.Body), UTF8: o.UTF8, RequireTLS: required,
 		Ret: string(o.Return), EnvID: o.EnvelopeID,
 		Client: c.addr, HELO: c.helo, Protocol: c.protocol(o.UTF8), TLS: c.tlsState,
-		Registration: pathOf(v), Commit: v.Commit, Arrival: s.srv.now(),
+		Registration: pathOf(v), Contact: contactOf(v), Commit: v.Commit, Arrival: s.srv.now(),
 	}}
 	if size, ok := c.path.get("SIZE"); ok {
 		c.tx.declared, _ = strconv.ParseInt(size.value, 10, 64) // checked by checkMailParam
@@ -85,6 +86,19 @@ func pathOf(v policy.Verdict) string {
 		return ""
 	}
 	return v.Registration.Path
+}
+
+// contactOf is who is told of a failure that the sender cannot be told of;
+// null, unless the registration asks for it.
+func contactOf(v policy.Verdict) mail.Address {
+	if v.Registration == nil || v.Registration.Bounces != registration.BouncesToContact {
+		return mail.Address{}
+	}
+	contact, err := mail.ParseAddress(v.Registration.Contact.Email, true)
+	if err != nil { // the schema asks for less than a mailbox is
+		return mail.Address{}
+	}
+	return contact
 }
 
 // Rcpt adds a recipient, if the client is one that may send.

@@ -146,6 +146,11 @@ func checkEnvelope(env mail.Envelope) error {
 			return fmt.Errorf("spool: the sender: %w", err)
 		}
 	}
+	if !env.Contact.IsNull() {
+		if _, err := mail.NewAddress(env.Contact.Local, env.Contact.Domain, true); err != nil {
+			return fmt.Errorf("spool: the contact: %w", err)
+		}
+	}
 	for _, to := range env.To {
 		if _, err := mail.NewAddress(to.Address.Local, to.Address.Domain, true); err != nil {
 			return fmt.Errorf("spool: a recipient: %w", err)
