@@ -127,7 +127,8 @@ type Deliver struct {
 	TLSPolicy  map[string]TLSRule // by domain, ".domain", or smarthost: lower case, an address without brackets
 	MTASTS     bool
 	Resolver   netip.AddrPort // on this machine, validating; invalid: none
-	DKIM       []DKIM         // empty: nothing is signed
+	Chunking   bool
+	DKIM       []DKIM // empty: nothing is signed
 	Timeouts   Timeouts
 }
 

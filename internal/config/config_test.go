@@ -43,7 +43,7 @@ func TestDefaultsComeFromTheSchema(t *testing.T) {
 		TLS:      TLS{Certificate: "/etc/gatepost/fullchain.pem", Key: "/etc/gatepost/privkey.pem"},
 		Register: Register{Repository: "https://github.com/umich/mail-relay-register", Branch: "main", Poll: 30 * time.Second, MaxRemovals: 0.3},
 		State:    "/var/lib/gatepost",
-		Deliver: Deliver{TLS: TLSOpportunistic, MTASTS: true, Timeouts: Timeouts{
+		Deliver: Deliver{Chunking: true, TLS: TLSOpportunistic, MTASTS: true, Timeouts: Timeouts{
 			Connect: 30 * time.Second, Command: 5 * time.Minute, Data: 3 * time.Minute, Dot: 10 * time.Minute}},
 		Limits: Limits{MessageBytes: 35 << 20, Recipients: 100, Sessions: 1000, SessionsPerAddress: 20,
 			SessionsPerRegistration: 100, MemoryBytes: 384 << 20, MinutePart: 0.5, MachinePart: 0.8, RecipientsPerMessage: 5, BytesPerMessage: 4 << 20,
@@ -76,7 +76,7 @@ register: {repository: "/srv/register.git", branch: "prod/eu", poll: "1m30s", to
 register: webhook: {listen: "127.0.0.1:9588", secretFile: "/etc/s"}
 state: "/data"
 drain: "2m"
-deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", mtaSTS: false, resolver: "[::1]", tlsPolicy: {"Example.org.": {tls: "verify", mx: ["*.Mail.example.net."]}, ".b_.example": tls: "encrypt", "[2001:DB8::1]": tls: "off"}, dkim: [{domain: "Umich.edu.", selector: "2026a", keyFile: "/etc//k.pem"}, {domain: "umich.edu", selector: "2026b", keyFile: "/l", subdomains: true}], timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
+deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", mtaSTS: false, resolver: "[::1]", tlsPolicy: {"Example.org.": {tls: "verify", mx: ["*.Mail.example.net."]}, ".b_.example": tls: "encrypt", "[2001:DB8::1]": tls: "off"}, chunking: false, dkim: [{domain: "Umich.edu.", selector: "2026a", keyFile: "/etc//k.pem"}, {domain: "umich.edu", selector: "2026b", keyFile: "/l", subdomains: true}], timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
 proof: secretFile: "/etc/gatepost/../proof"
 blocks: file: "/etc/gatepost//blocks"
 confirm: true

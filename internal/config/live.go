@@ -44,6 +44,7 @@ func fields() []field {
 		{"deliver.tlsPolicy", false, func(r *Relay) any { return r.Deliver.TLSPolicy }},
 		{"deliver.mtaSTS", false, func(r *Relay) any { return r.Deliver.MTASTS }},
 		{"deliver.resolver", false, func(r *Relay) any { return addrPort(r.Deliver.Resolver) }},
+		{"deliver.chunking", false, func(r *Relay) any { return r.Deliver.Chunking }},
 		{"deliver.dkim", false, func(r *Relay) any { return r.Deliver.DKIM }},
 		{"deliver.timeouts.connect", false, func(r *Relay) any { return r.Deliver.Timeouts.Connect }},
 		{"deliver.timeouts.command", false, func(r *Relay) any { return r.Deliver.Timeouts.Command }},

@@ -36,6 +36,7 @@ type rawRelay struct {
 	Drain   string
 	Deliver struct {
 		Smarthosts []any
+		Chunking   bool
 		DKIM       []DKIM `json:"dkim"`
 		TLS        string
 		TLSPolicy  map[string]TLSRule
@@ -96,6 +97,7 @@ func (d *document) relay(raw *rawRelay) *Relay {
 		Confirm:  raw.Confirm,
 	}
 	r.Deliver.Smarthosts = d.smarthosts("deliver.smarthosts", raw.Deliver.Smarthosts)
+	r.Deliver.Chunking = raw.Deliver.Chunking
 	r.Deliver.DKIM = d.dkim("deliver.dkim", raw.Deliver.DKIM)
 	r.Deliver.TLS = raw.Deliver.TLS
 	r.Deliver.TLSPolicy = d.tlsPolicy(raw.Deliver.TLSPolicy)

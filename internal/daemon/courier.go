@@ -11,6 +11,7 @@ func (r *relay) courierOptions(c *config.Relay) (deliver.Options, error) {
 	o := deliver.Options{
 		Hostname:   c.Hostname,
 		Dialer:     r.step.dialer(nil),
+		NoChunking: !c.Deliver.Chunking,
 		Timeouts:   deliver.Timeouts{Connect: t.Connect, Greeting: t.Command, Command: t.Command, Data: t.Data, Block: t.Data, End: t.Dot},
 		Logger:     r.log,
 		Registerer: r.registry,

@@ -98,17 +98,13 @@ scache unix - - n - 1 scache
 tlsmgr unix - - n 1000? 1 tlsmgr
 `
 
-// TestPostfixRelaysThrough: a real Postfix takes mail and has the relay carry it
-// on, over TLS, with what its client asked for of DSN.
-func TestPostfixRelaysThrough(t *testing.T) {
-	t.Parallel()
-	needs(t, "postfix", "python3")
-	w := newWorld(t)
-	w.start()
+// postfix runs a Postfix that listens at an address, until the test ends.
+func (w *world) postfix(main, master, address string, replace ...string) {
+	w.t.Helper()
+	t := w.t
 	w.traversable()
-	address := freeAddr(t)
-	w.template("postfix/conf/main.cf", postfixMain, "DIR", w.dir, "RELAY", port(w.submission))
-	w.template("postfix/conf/master.cf", postfixMaster, "PORT", port(address))
+	w.template("postfix/conf/main.cf", main, append(replace, "DIR", w.dir)...)
+	w.template("postfix/conf/master.cf", master, "PORT", port(address))
 	conf := filepath.Join(w.dir, "postfix", "conf")
 	for _, dir := range []string{"queue", "data"} {
 		if err := os.Mkdir(filepath.Join(w.dir, "postfix", dir), 0o755); err != nil {
@@ -147,6 +143,17 @@ func TestPostfixRelaysThrough(t *testing.T) {
 		conn.Close()
 		return true
 	})
+}
+
+// TestPostfixRelaysThrough: a real Postfix takes mail and has the relay carry it
+// on, over TLS, with what its client asked for of DSN.
+func TestPostfixRelaysThrough(t *testing.T) {
+	t.Parallel()
+	needs(t, "postfix", "python3")
+	w := newWorld(t)
+	w.start()
+	address := freeAddr(t)
+	w.postfix(postfixMain, postfixMaster, address, "RELAY", port(w.submission))
 	w.hop.say(func(command string) string {
 		if strings.HasPrefix(command, "EHLO") {
 			return "250-hop.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-DSN\r\n250 SIZE 50000000"

@@ -15,14 +15,15 @@
 //  3. What is demanded of the connection (demand.go): the guard says.
 //     Greeting, EHLO (or HELO), STARTTLS if offered and EHLO again. If the
 //     handshake fails, once more without TLS, unless TLS is demanded.
-//  4. MAIL, RCPT…, DATA, the body, the dot (transact.go).
+//  4. MAIL, RCPT…, DATA, the body, the dot (transact.go); or the body by BDAT
+//     (chunks.go).
 //
 // Invariants:
 //   - Delivered is said only after a 2xx to the final dot; Failed only after a
 //     5xx of the next hop, or for what no retry can mend (no such domain, null
 //     MX, loop, a feature the next hop lacks). Everything else, whatever cannot
 //     be understood included, is Deferred.
-//   - A final dot follows only a body that was sent to its last octet.
+//   - A final dot, or LAST, follows only a body that was sent to its last octet.
 //   - Nothing that was learnt before TLS is believed after it.
 //   - No mail goes over a connection that is less than was demanded of its
 //     host; one that is kept met the demand when it was made, Reuse.Age ago at
@@ -34,11 +35,11 @@
 //
 // Where the next hop does not offer 8BITMIME, an 8-bit body is sent as it is:
 // against RFC 6152 §3, like most relays, because the servers that do not offer
-// it nearly all take it, and rewriting a body would break signatures. BDAT is
-// not used, so BINARYMIME is never passed on; the spool holds lines anyway.
+// it nearly all take it, and rewriting a body would break signatures.
+// BINARYMIME is never passed on: the spool holds lines.
 //
 // RFC 5321 (§4.5.3.2 timeouts, §5 routing), RFC 1870 (SIZE), RFC 2920
-// (PIPELINING), RFC 3207 (STARTTLS), RFC 3461 (DSN), RFC 6152 (8BITMIME),
+// (PIPELINING), RFC 3030 (CHUNKING), RFC 3207 (STARTTLS), RFC 3461 (DSN), RFC 6152 (8BITMIME),
 // RFC 6531 (SMTPUTF8), RFC 7505 (null MX), RFC 8689 (REQUIRETLS).
 package deliver
 
@@ -66,6 +67,7 @@ type Courier struct {
 	smart   []host
 	pool    *pool
 	health  health
+	plain   plain
 	metrics *metrics
 }
 
@@ -210,6 +212,7 @@ func (c *Courier) open(ctx context.Context, h host, addr netip.Addr, d *Demand) 
 		return nil, nil, fmt.Errorf("deliver: %s: connecting: %w", h.name, err)
 	}
 	s := newSession(raw, h, where, c.o.Timeouts, c.o.Now())
+	s.plain = c.o.NoChunking || c.plain.has(h, c.o.Now())
 	s.arm(ctx)
 	polite := false
 	defer func() {

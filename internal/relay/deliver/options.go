@@ -57,6 +57,7 @@ type Options struct {
 	// followed by clear text in any case, unless the guard demands TLS.
 	TLS        *tls.Config
 	Guard      Guard  // default: opportunistic TLS, but for a message that says REQUIRETLS
+	NoChunking bool   // never BDAT, whatever a peer offers
 	Signer     Signer // default: nothing is signed
 	Timeouts   Timeouts
 	Reuse      Reuse

@@ -107,6 +107,9 @@ func (r *round) take(ctx context.Context, t *transaction) bool {
 	r.a.hop, r.a.s = t.s.hop, t.s
 	r.seen = append(r.seen, t.s.where)
 	r.sessions++
+	if t.unable {
+		r.c.plain.note(t.s.host, r.c.o.Now())
+	}
 	if t.down {
 		r.c.health.note(t.s.host, false, r.c.o.Now())
 	}

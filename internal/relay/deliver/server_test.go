@@ -79,10 +79,10 @@ func startServer(t *testing.T, config *tls.Config) (*realSink, string) {
 
 func TestContentArrivesAtARealServer(t *testing.T) {
 	encrypted, _ := certificate(t, "sink")
-	for name, config := range map[string]*tls.Config{"clear": nil, "TLS": encrypted} {
+	for name, config := range map[string]*tls.Config{"clear": nil, "TLS": encrypted, "clear, by DATA": nil} {
 		t.Run(name, func(t *testing.T) {
 			sink, addr := startServer(t, config)
-			courier := newCourier(t, Options{Smarthosts: []string{addr}})
+			courier := newCourier(t, Options{Smarthosts: []string{addr}, NoChunking: strings.HasSuffix(name, "DATA")})
 			r := rand.New(rand.NewPCG(1, 2))
 			for i, size := range []int{0, 100, 40_000, 300_000} {
 				body := randomBody(r, size)
@@ -270,8 +270,16 @@ func TestBodyThatCannotBeOpened(t *testing.T) {
 }
 
 func BenchmarkDeliver(b *testing.B) {
-	for _, size := range []int{4 << 10, 200 << 10} {
-		b.Run(strconv.Itoa(size>>10)+"KiB", func(b *testing.B) {
+	for _, c := range []struct {
+		size int
+		data bool // by DATA, not by BDAT
+	}{{4 << 10, true}, {4 << 10, false}, {200 << 10, true}, {200 << 10, false}, {8 << 20, true}, {8 << 20, false}} {
+		name := "BDAT"
+		if c.data {
+			name = "DATA"
+		}
+		size := c.size
+		b.Run(name+"/"+strconv.Itoa(size>>10)+"KiB", func(b *testing.B) {
 			sink := discard{}
 			server := smtp.NewServer(sink)
 			l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -282,16 +290,16 @@ func BenchmarkDeliver(b *testing.B) {
 			done.Go(func() { _ = server.Serve(l) })
 			defer done.Wait()
 			defer func() { _ = server.Close() }()
-			c, err := New(Options{Hostname: "relay.example.edu", Smarthosts: []string{l.Addr().String()}, Reuse: Reuse{Messages: 1 << 30}})
+			courier, err := New(Options{Hostname: "relay.example.edu", Smarthosts: []string{l.Addr().String()}, Reuse: Reuse{Messages: 1 << 30}, NoChunking: c.data})
 			if err != nil {
 				b.Fatal(err)
 			}
-			defer func() { _ = c.Close() }()
+			defer func() { _ = courier.Close() }()
 			body := strings.Repeat(strings.Repeat("x", 76)+"\r\n", size/78)
 			e := &spool.Entry{ID: "B", Size: int64(len(body)), Envelope: entry(1).Envelope}
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {
-				if got := c.Deliver(b.Context(), e, bodyOf(body), []int{0}); got[0].Outcome != mail.Delivered {
+				if got := courier.Deliver(b.Context(), e, bodyOf(body), []int{0}); got[0].Outcome != mail.Delivered {
 					b.Fatalf("%+v", got)
 				}
 			}

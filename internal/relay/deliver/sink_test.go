@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +32,7 @@ import (
 //	A no         wait for an octet, then send the line
 //	C MAIL       read a line, which must begin so
 //	B            read a body up to the final dot
+//	D 12 LAST    read BDAT with these words, and its octets
 //	T            become a TLS server
 //	W            wait until the client hangs up
 //	H            close the sending half
@@ -155,6 +157,19 @@ func (s *sink) serve(raw net.Conn, script string) {
 				b.WriteString(line)
 			}
 			s.note(b.String())
+		case "D":
+			line, err := r.ReadString('\n')
+			if want := "BDAT " + arg + "\r\n"; err != nil || line != want {
+				s.t.Errorf("script wants %q, client says %q (%v)", want, line, err)
+				return
+			}
+			size, _, _ := strings.Cut(arg, " ")
+			n, _ := strconv.Atoi(size)
+			octets := make([]byte, n)
+			if _, err := io.ReadFull(r, octets); err != nil {
+				return
+			}
+			s.note(string(octets))
 		case "T":
 			t := tls.Server(raw, s.tls)
 			if t.Handshake() != nil {

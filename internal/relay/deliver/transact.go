@@ -30,6 +30,8 @@ type message struct {
 //
 //  1. Decide what needs no peer: addresses that cannot go there, size.
 //  2. MAIL, RCPT…, DATA: in flights if the peer has PIPELINING, else one by one.
+//     Where it has CHUNKING there is no DATA, and the body follows in chunks if
+//     a recipient was accepted (chunks.go).
 //  3. If the peer wants data although it took no recipient: a lone dot.
 //  4. The body, and the dot only after the last octet of it.
 //  5. The final reply stands for every recipient that was accepted.
@@ -44,11 +46,14 @@ type transaction struct {
 	done     []bool
 	accepted []int // positions accepted by RCPT
 	mail     bool  // MAIL was accepted
-	data     bool  // 354 was given
+	chunks   bool  // the body goes by BDAT, and no DATA is said
+	asked    bool  // 354 was given, or a chunk was sent
+	data     bool  // a 2xx is for the message: 354 was given, or the last chunk sent
 
 	left   []int // positions that another next hop may be asked for: this one is in trouble, and has not asked for the message
 	clean  bool  // ended in 2xx, with nothing odd on the way: the session may be used again
 	broken bool  // not even QUIT is worth saying
+	unable bool  // it offers CHUNKING and does not know BDAT
 	stale  bool  // the peer had hung up before it saw anything: nothing happened
 	down   bool  // it closed the session, or broke it, before it asked for the message
 }
@@ -87,6 +92,10 @@ func (t *transaction) run() {
 		return
 	}
 	switch {
+	case t.chunks:
+		if len(t.accepted) > 0 {
+			t.chunked(body)
+		}
 	case t.data && len(t.accepted) == 0:
 		// RFC 2920 §3.1: it asked for data for nobody. An empty message to no
 		// one ends the state it is in; its answer means nothing.
@@ -143,6 +152,9 @@ func (t *transaction) plan() []string {
 	for k, path := range rcpts {
 		commands = append(commands, s.rcptCommand(&env.To[t.m.rcpts[t.live[k]]], path, smtputf8))
 	}
+	if t.chunks = s.has("CHUNKING") && !s.plain; t.chunks { // RFC 3030 §2
+		return commands
+	}
 	return append(commands, "DATA")
 }
 
@@ -181,7 +193,7 @@ func (t *transaction) envelope(commands []string) bool {
 	for at := 0; at < len(commands); at += step {
 		group := commands[at:min(at+step, len(commands))]
 		// The peer has answered everything so far: what is hopeless is not sent.
-		if at > 0 && !t.mail || at == len(commands)-1 && len(t.accepted) == 0 {
+		if at > 0 && !t.mail || at == len(t.live)+1 && len(t.accepted) == 0 {
 			return true
 		}
 		for _, c := range group {
@@ -201,7 +213,7 @@ func (t *transaction) envelope(commands []string) bool {
 				t.stale = at+k == 0
 				return t.lost(err)
 			}
-			if !t.take(at+k, len(commands), r) {
+			if !t.take(at+k, r) {
 				t.stale = at+k == 0 && (r.code == mail.CodeShutdown || r.code == mail.CodeBadSequence)
 				return false
 			}
@@ -210,9 +222,9 @@ func (t *transaction) envelope(commands []string) bool {
 	return true
 }
 
-// take is the meaning of the reply to command number k of n. It reports false
+// take is the meaning of the reply to command number k. It reports false
 // when the connection is of no further use.
-func (t *transaction) take(k, n int, r reply) bool {
+func (t *transaction) take(k int, r reply) bool {
 	got := t.result(r)
 	if r.code == mail.CodeShutdown { // RFC 5321 §3.8: it closes now
 		t.down = true
@@ -229,7 +241,7 @@ func (t *transaction) take(k, n int, r reply) bool {
 			t.rest(got)
 			return r.code != mail.CodeBadSequence
 		}
-	case k < n-1: // RCPT
+	case k <= len(t.live): // RCPT
 		i := t.live[k-1]
 		switch {
 		case !t.mail:
@@ -243,6 +255,7 @@ func (t *transaction) take(k, n int, r reply) bool {
 		}
 	default: // DATA
 		t.data = r.code == mail.CodeStartData
+		t.asked = t.data
 		if !t.data {
 			for _, i := range t.accepted {
 				t.set(i, got)
@@ -278,11 +291,20 @@ func (t *transaction) content(body io.Reader) {
 		t.lost(s.fault("waiting for the reply to the message", err))
 		return
 	}
-	t.clean = r.ok() && s.r.Buffered() == 0
-	if t.clean {
-		s.used++
+	t.end(r)
+}
+
+// end is the reply to the message.
+func (t *transaction) end(r reply) {
+	got := t.result(r)
+	if t.chunks && unable(r.code) {
+		t.unable, got.Outcome = true, mail.Deferred // next time by DATA
 	}
-	t.rest(t.result(r))
+	t.clean = r.ok() && t.s.r.Buffered() == 0
+	if t.clean {
+		t.s.used++
+	}
+	t.rest(got)
 }
 
 // lastWords looks for what a peer said before it stopped reading the body. A
@@ -321,7 +343,7 @@ func (t *transaction) result(r reply) mail.Result {
 func (t *transaction) lost(err error) bool {
 	t.broken = true
 	got := mail.Result{Status: statusLost(t.s.hop, err), Cause: err.Error()}
-	if !t.data { // nobody has the message
+	if !t.asked { // nobody has the message
 		t.down = true
 		t.elsewhere(got)
 	}
