@@ -164,6 +164,7 @@ type courier struct {
 	got      map[string]int                             // deliveries by recipient
 	route    func(domain string) string                 // nil: the domain itself
 	hook     func(e *spool.Entry, rcpts []int)          // called in each attempt
+	after    func(dest string)                          // called when one ends; nil: nobody is told
 }
 
 type call struct {
@@ -246,7 +247,11 @@ func (c *courier) Deliver(ctx context.Context, e *spool.Entry, body func() (io.R
 	c.mu.Lock()
 	c.running[dest]--
 	c.calls = append(c.calls, k)
+	after := c.after
 	c.mu.Unlock()
+	if after != nil {
+		after(dest)
+	}
 	return results
 }
 
