@@ -48,6 +48,7 @@ func newNew(o Options) *cobra.Command {
 	f.StringVar(&d.whyNoAuth, "why-no-auth", "", "why the machine cannot log in")
 	f.StringArrayVar(&d.hosts, "host", nil, "a machine: `IP,NAME,KIND`; once for each address")
 	f.StringArrayVar(&d.senders, "sender", nil, "a sender `ADDRESS` that is used, or *@domain (default: any)")
+	f.StringVar(&d.bounces, "bounces", "", "`WHO` is told of failed mail whose sender cannot be: \"contact\" (default: not the department)")
 	f.IntVar(&d.volume.PerHour, "per-hour", 0, "the most messages in an hour, a `NUMBER`")
 	f.IntVar(&d.volume.PerDay, "per-day", 0, "the most messages in a day, a `NUMBER`")
 	f.StringVar(&d.expires, "expires", "", "the last `DAY`, as year-month-day (default: a year from now)")
@@ -83,6 +84,7 @@ type draft struct {
 	contact            registration.Contact
 	purpose, whyNoAuth string
 	hosts, senders     []string // hosts: IP,NAME,KIND
+	bounces            string
 	volume             registration.Volume
 	expires, comment   string
 	accept             bool
@@ -140,7 +142,7 @@ func (d *draft) missing() []string {
 // registration is the draft as a value.
 func (d *draft) registration(now time.Time) (*registration.Registration, error) {
 	r := &registration.Registration{
-		Department: d.department, Contact: d.contact, Purpose: d.purpose, WhyNoAuth: d.whyNoAuth, Senders: d.senders, Volume: d.volume,
+		Department: d.department, Contact: d.contact, Purpose: d.purpose, WhyNoAuth: d.whyNoAuth, Senders: d.senders, Bounces: d.bounces, Volume: d.volume,
 		Accept: registration.Accept{Policies: d.accept, NotBulk: d.accept, NotWorkstation: d.accept, NoMailServer: d.accept},
 	}
 	for _, text := range d.hosts {
@@ -263,6 +265,7 @@ func (d *draft) flags() []string {
 	for _, s := range d.senders {
 		add("--sender", s)
 	}
+	add("--bounces", d.bounces)
 	add("--per-hour", fmt.Sprint(d.volume.PerHour))
 	add("--per-day", fmt.Sprint(d.volume.PerDay))
 	add("--expires", d.expires)

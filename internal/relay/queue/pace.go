@@ -54,6 +54,47 @@ func (p *pace) slots() int {
 	return p.window
 }
 
+// How many windows are remembered of destinations that are owed nothing, and for
+// how long: a next hop that took sixteen at a time a minute ago need not be
+// asked anew.
+const (
+	restedMost = 4096
+	restedFor  = 10 * time.Minute
+)
+
+// rested are the windows of destinations that are owed nothing, by name.
+type rested map[string]struct {
+	pace
+	at time.Time
+}
+
+// keep remembers the window of a destination, if it is wide, in the place of any
+// other if need be.
+func (r rested) keep(name string, p pace, now time.Time) {
+	if p.window <= windowStart || p.failures > 0 {
+		return
+	}
+	if len(r) >= restedMost {
+		for other := range r {
+			delete(r, other)
+			break
+		}
+	}
+	kept := r[name]
+	kept.pace, kept.at = p, now
+	r[name] = kept
+}
+
+// pace is that of a destination that is owed something again.
+func (r rested) pace(name string, limit int, now time.Time) pace {
+	kept, ok := r[name]
+	delete(r, name)
+	if !ok || now.Sub(kept.at) > restedFor {
+		return newPace(limit)
+	}
+	return kept.pace
+}
+
 // A verdict is what an attempt says of its destination.
 type verdict uint8
 

@@ -191,6 +191,40 @@ func TestSlowStart(t *testing.T) {
 	})
 }
 
+// TestAWindowOutlastsAPause, and not the day.
+func TestAWindowOutlastsAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCourier()
+		c.takes = time.Second
+		b := run(t, Options{PerDestination: 16}, newMemory(), c)
+		defer b.stop()
+		flood := func(want int) {
+			c.set(func() { c.most = map[string]int{} })
+			for i := range 100 {
+				b.send("r", fmt.Sprintf("x%d@one.example", i))
+			}
+			pass(time.Second / 2)
+			if n := c.atOnce("one.example"); n != want {
+				t.Errorf("%d at the same time at first, and not %d", n, want)
+			}
+			pass(time.Minute)
+		}
+		flood(2)
+		pass(restedFor / 2)
+		flood(16)
+		pass(2 * restedFor)
+		flood(2)
+		// How many are remembered is bounded.
+		r := rested{}
+		for i := range 2 * restedMost {
+			r.keep(fmt.Sprint(i), pace{window: 3}, time.Now())
+		}
+		if len(r) != restedMost {
+			t.Errorf("%d windows are remembered", len(r))
+		}
+	})
+}
+
 // TestABusyDestinationGetsLess, as little as it wants, and is never given up.
 func TestABusyDestinationGetsLess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -354,23 +354,23 @@ func (q *Queue) add(e *spool.Entry, fresh bool) {
 	if q.sched.items[e.ID] != nil {
 		return
 	}
+	now := time.Now()
 	it, one := newItem(e)
 	it.restored = !fresh
 	if one != nil {
 		j := &one.job
 		one.jobs[0] = j
-		*j = job{item: it, dest: q.sched.destination(q.o.Courier.Destination(e.Envelope.To[0].Address.Domain)), rcpts: one.rcpts[:], next: e.Next, attempts: e.Attempts, index: -1}
+		*j = job{item: it, dest: q.sched.destination(q.o.Courier.Destination(e.Envelope.To[0].Address.Domain), now), rcpts: one.rcpts[:], next: e.Next, attempts: e.Attempts, index: -1}
 		it.jobs = one.jobs[:]
 	} else {
 		for destination, rcpts := range q.split(e) {
-			it.jobs = append(it.jobs, &job{item: it, dest: q.sched.destination(destination), rcpts: rcpts, next: e.Next, attempts: e.Attempts, index: -1})
+			it.jobs = append(it.jobs, &job{item: it, dest: q.sched.destination(destination, now), rcpts: rcpts, next: e.Next, attempts: e.Attempts, index: -1})
 		}
 	}
 	if n := len(e.Envelope.To); fresh && q.sched.cached+n <= maxCached {
 		it.entry = e
 		q.sched.cached += n
 	}
-	now := time.Now()
 	if it.arrival.IsZero() {
 		it.arrival = now
 	}

@@ -123,6 +123,7 @@ type schedule struct {
 	parked   fifo[*share] // with turns that are parked
 	items    map[spool.ID]*item
 	dests    map[string]*destination
+	rested   rested             // windows of destinations that are owed nothing
 	wakes    destHeap           // destinations with something to wait for
 	runnable fifo[*destination] // destinations that may have a job to take
 	checks   checkHeap          // items by checkAt
@@ -134,13 +135,13 @@ type schedule struct {
 }
 
 func newSchedule(limit, workers int) schedule {
-	return schedule{limit: limit, workers: workers, items: map[spool.ID]*item{}, dests: map[string]*destination{}, shares: map[unique.Handle[string]]*share{}}
+	return schedule{limit: limit, workers: workers, items: map[spool.ID]*item{}, rested: rested{}, dests: map[string]*destination{}, shares: map[unique.Handle[string]]*share{}}
 }
 
-func (s *schedule) destination(name string) *destination {
+func (s *schedule) destination(name string, now time.Time) *destination {
 	d := s.dests[name]
 	if d == nil {
-		d = &destination{name: name, byReg: map[unique.Handle[string]]*turn{}, index: -1, pace: newPace(s.limit)}
+		d = &destination{name: name, byReg: map[unique.Handle[string]]*turn{}, index: -1, pace: s.rested.pace(name, s.limit, now)}
 		s.dests[name] = d
 	}
 	return d
@@ -228,6 +229,7 @@ func (s *schedule) refresh(d *destination, now time.Time) {
 	s.setWake(d, wakeAt)
 	if d.jobs == 0 && !d.listed {
 		delete(s.dests, d.name)
+		s.rested.keep(d.name, d.pace, now)
 		for _, t := range d.byReg { // of what was displaced
 			s.endTurn(t)
 		}
