@@ -54,7 +54,8 @@ var rooms = map[string][]string{
 	"internal/relay/deliver":   {"internal/mail", "internal/relay/spool"},
 	"internal/relay/dane":      nil,
 	"internal/relay/sts":       {"internal/durable"},
-	"internal/relay/tlspolicy": {"internal/mail", "internal/relay/deliver", "internal/relay/dane", "internal/relay/sts"}, // deliver: the question that it answers
+	"internal/relay/tlsreport": {"internal/mail", "internal/durable"},
+	"internal/relay/tlspolicy": {"internal/mail", "internal/relay/deliver", "internal/relay/dane", "internal/relay/sts", "internal/relay/tlsreport"}, // deliver: the question that it answers
 	"internal/relay/dkim":      {"internal/durable"},
 	"internal/relay/limits":    {"internal/register/policy", "internal/register/registration", "internal/durable"},
 	"internal/relay/activity":  {"internal/durable"},

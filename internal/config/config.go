@@ -126,6 +126,7 @@ type Deliver struct {
 	TLS        string             // TLSOpportunistic, TLSEncrypt, TLSVerify, TLSDANE or TLSOff
 	TLSPolicy  map[string]TLSRule // by domain, ".domain", or smarthost: lower case, an address without brackets
 	MTASTS     bool
+	TLSReports TLSReports
 	Resolver   netip.AddrPort // on this machine, validating; invalid: none
 	Chunking   bool
 	DKIM       []DKIM // empty: nothing is signed

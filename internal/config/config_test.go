@@ -76,7 +76,7 @@ register: {repository: "/srv/register.git", branch: "prod/eu", poll: "1m30s", to
 register: webhook: {listen: "127.0.0.1:9588", secretFile: "/etc/s"}
 state: "/data"
 drain: "2m"
-deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", mtaSTS: false, resolver: "[::1]", tlsPolicy: {"Example.org.": {tls: "verify", mx: ["*.Mail.example.net."]}, ".b_.example": tls: "encrypt", "[2001:DB8::1]": tls: "off"}, chunking: false, dkim: [{domain: "Umich.edu.", selector: "2026a", keyFile: "/etc//k.pem"}, {domain: "umich.edu", selector: "2026b", keyFile: "/l", subdomains: true}], timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
+deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", mtaSTS: false, tlsReports: contact: "tls@umich.edu", resolver: "[::1]", tlsPolicy: {"Example.org.": {tls: "verify", mx: ["*.Mail.example.net."]}, ".b_.example": tls: "encrypt", "[2001:DB8::1]": tls: "off"}, chunking: false, dkim: [{domain: "Umich.edu.", selector: "2026a", keyFile: "/etc//k.pem"}, {domain: "umich.edu", selector: "2026b", keyFile: "/l", subdomains: true}], timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
 proof: secretFile: "/etc/gatepost/../proof"
 blocks: file: "/etc/gatepost//blocks"
 confirm: true
@@ -99,7 +99,7 @@ queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 			Webhook: &Webhook{Listen: "127.0.0.1:9588", SecretFile: "/etc/s"}},
 		State: "/data",
 		Deliver: Deliver{Smarthosts: []Smarthost{{"mx1.umich.edu:25", 0}, {"192.0.2.9:2525", 1}}, TLS: TLSOff, TLSPolicy: map[string]TLSRule{
-			"example.org": {TLSVerify, []string{"*.mail.example.net"}}, ".b_.example": {TLSEncrypt, []string{}}, "2001:db8::1": {TLSOff, []string{}}}, Resolver: netip.MustParseAddrPort("[::1]:53"), DKIM: []DKIM{{"umich.edu", "2026a", "/etc/k.pem", false}, {"umich.edu", "2026b", "/l", true}}, Timeouts: Timeouts{
+			"example.org": {TLSVerify, []string{"*.mail.example.net"}}, ".b_.example": {TLSEncrypt, []string{}}, "2001:db8::1": {TLSOff, []string{}}}, TLSReports: TLSReports{mail.Address{Local: "tls", Domain: "umich.edu"}}, Resolver: netip.MustParseAddrPort("[::1]:53"), DKIM: []DKIM{{"umich.edu", "2026a", "/etc/k.pem", false}, {"umich.edu", "2026b", "/l", true}}, Timeouts: Timeouts{
 			Connect: 5 * time.Second, Command: time.Minute, Data: time.Minute, Dot: time.Hour}},
 		Proof:   Proof{SecretFile: "/etc/proof"},
 		Blocks:  Blocks{File: "/etc/gatepost/blocks"},
@@ -237,6 +237,8 @@ func TestRefused(t *testing.T) {
 		"a resolver by name":                  {minimal + `deliver: resolver: "localhost:53"`, `"localhost:53" is no address with a port`},
 		"DANE without a resolver":             {minimal + `deliver: tls: "dane"`, `deliver.tls: "dane" needs deliver.resolver`},
 		"DANE for one without a resolver":     {minimal + `deliver: tlsPolicy: "example.org": tls: "dane"`, `deliver.tlsPolicy."example.org": "dane" needs deliver.resolver`},
+		"reports from nobody":                 {minimal + `deliver: tlsReports: {}`, "contact is missing in deliver.tlsReports"},
+		"reports from no mailbox":             {minimal + `deliver: tlsReports: contact: "postmaster"`, `"postmaster" is no mailbox with a domain`},
 		"no waits":                            {minimal + `queue: retry: []`, "queue.retry has 0 waits"},
 		"negative wait":                       {minimal + `queue: retry: ["-5m"]`, `"-5m" is no length of time`},
 		"more to one than to all":             {minimal + `queue: perDestination: 65`, "queue.perDestination is larger than queue.workers"},

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"time"
+
+	"example.edu/gatepost/internal/mail"
 )
 
 // A field is one row of the table of what can change while the relay runs.
@@ -43,6 +45,7 @@ func fields() []field {
 		{"deliver.tls", false, func(r *Relay) any { return r.Deliver.TLS }},
 		{"deliver.tlsPolicy", false, func(r *Relay) any { return r.Deliver.TLSPolicy }},
 		{"deliver.mtaSTS", false, func(r *Relay) any { return r.Deliver.MTASTS }},
+		{"deliver.tlsReports.contact", false, func(r *Relay) any { return mailboxText(r.Deliver.TLSReports.Contact) }},
 		{"deliver.resolver", false, func(r *Relay) any { return addrPort(r.Deliver.Resolver) }},
 		{"deliver.chunking", false, func(r *Relay) any { return r.Deliver.Chunking }},
 		{"deliver.dkim", false, func(r *Relay) any { return r.Deliver.DKIM }},
@@ -91,6 +94,14 @@ func fields() []field {
 		{"queue.workers", false, func(r *Relay) any { return r.Queue.Workers }},
 		{"queue.perDestination", false, func(r *Relay) any { return r.Queue.PerDestination }},
 	}
+}
+
+// mailboxText is "" for none.
+func mailboxText(a mail.Address) string {
+	if a.IsNull() {
+		return ""
+	}
+	return a.String()
 }
 
 // addrPort is "" for none.

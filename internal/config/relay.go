@@ -42,6 +42,7 @@ type rawRelay struct {
 		TLSPolicy  map[string]TLSRule
 		MTASTS     bool
 		Resolver   string
+		TLSReports struct{ Contact string }
 		Timeouts   struct{ Connect, Command, Data, Dot string }
 	}
 	Proof   Proof
@@ -101,6 +102,7 @@ func (d *document) relay(raw *rawRelay) *Relay {
 	r.Deliver.DKIM = d.dkim("deliver.dkim", raw.Deliver.DKIM)
 	r.Deliver.TLS = raw.Deliver.TLS
 	r.Deliver.TLSPolicy = d.tlsPolicy(raw.Deliver.TLSPolicy)
+	r.Deliver.TLSReports.Contact = d.mailbox("deliver.tlsReports.contact", raw.Deliver.TLSReports.Contact)
 	r.Deliver.MTASTS = raw.Deliver.MTASTS
 	r.Deliver.Resolver = d.resolver("deliver.resolver", raw.Deliver.Resolver)
 	d.daneNeedsResolver(&r.Deliver)

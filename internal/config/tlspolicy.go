@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"example.edu/gatepost/internal/mail"
 )
 
 // The values of Deliver.TLS and TLSRule.TLS.
@@ -27,6 +29,11 @@ const (
 type TLSRule struct {
 	TLS string
 	MX  []string // hosts, or "*.host"; lower case; empty: any
+}
+
+// TLSReports says whether domains are told how TLS with them went.
+type TLSReports struct {
+	Contact mail.Address // zero: they are not
 }
 
 // String is the rule as the file has it.

@@ -50,6 +50,7 @@ import (
 	"example.edu/gatepost/internal/relay/smtpd"
 	"example.edu/gatepost/internal/relay/spool"
 	"example.edu/gatepost/internal/relay/sts"
+	"example.edu/gatepost/internal/relay/tlsreport"
 	"example.edu/gatepost/internal/relay/trace"
 	"example.edu/gatepost/internal/status"
 	"example.edu/gatepost/internal/watch"
@@ -106,8 +107,9 @@ type relay struct {
 	activity *activity.Book
 	brake    *brake.Brake
 	trace    *trace.Book
-	sts      *sts.Book      // nil: nobody's MTA-STS policy matters
-	dane     *dane.Resolver // nil: the system's resolver, and no DANE
+	sts      *sts.Book       // nil: nobody's MTA-STS policy matters
+	reports  *tlsreport.Book // nil: nobody is told how TLS went
+	dane     *dane.Resolver  // nil: the system's resolver, and no DANE
 	budgets  *limits.Budgets
 	senders  senderList
 	certs    *certificates // nil: no TLS

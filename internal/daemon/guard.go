@@ -1,13 +1,17 @@
 package daemon
 
 import (
+	"context"
+	"net"
 	"path/filepath"
 
 	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/mail"
 	"example.edu/gatepost/internal/relay/dane"
 	"example.edu/gatepost/internal/relay/deliver"
 	"example.edu/gatepost/internal/relay/sts"
 	"example.edu/gatepost/internal/relay/tlspolicy"
+	"example.edu/gatepost/internal/relay/tlsreport"
 )
 
 // guard gives a courier who says what is demanded of next hops. What is looked
@@ -33,6 +37,21 @@ func (r *relay) guard(c *config.Relay, o *deliver.Options) error {
 		}
 		p.STS = r.sts
 	}
+	if !c.Deliver.TLSReports.Contact.IsNull() && len(c.Deliver.Smarthosts) == 0 {
+		resolver := tlsreport.Resolver(net.DefaultResolver)
+		if r.dane != nil {
+			resolver = r.dane
+		}
+		var err error
+		r.reports, err = tlsreport.Open(tlsreport.Options{
+			File: filepath.Join(c.State, "tls-reports"), Hostname: c.Hostname, Contact: c.Deliver.TLSReports.Contact,
+			Resolver: resolver, Outbox: reportBox{r}, Logger: r.log, Registerer: r.registry,
+		})
+		if err != nil {
+			return err
+		}
+		p.Reports = r.reports
+	}
 	o.Guard = tlspolicy.New(p)
 	return nil
 }
@@ -46,5 +65,21 @@ func (r *relay) guardLoops() (list []loop) {
 	if r.dane != nil {
 		list = append(list, loop{"resolver watch", r.dane.Run})
 	}
+	if r.reports != nil {
+		list = append(list, loop{"TLS reports", r.reports.Run})
+	}
 	return list
+}
+
+// A reportBox sends TLS reports. The queue is made after those who count.
+type reportBox struct{ r *relay }
+
+// Send stores a report and has it delivered.
+func (b reportBox) Send(ctx context.Context, env mail.Envelope, body []byte) error {
+	e, err := b.r.spool.Store(ctx, env, body)
+	if err != nil {
+		return err
+	}
+	b.r.queue.Accept(e)
+	return nil
 }

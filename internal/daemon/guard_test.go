@@ -22,8 +22,9 @@ func validating(t *testing.T, tlsa bool) string {
 		t.Fatal(err)
 	}
 	records := map[string]string{
-		"example.org. MX":   "example.org. 60 IN MX 10 mx.example.org.",
-		"mx.example.org. A": "mx.example.org. 60 IN A 192.0.2.1",
+		"example.org. MX":             "example.org. 60 IN MX 10 mx.example.org.",
+		"mx.example.org. A":           "mx.example.org. 60 IN A 192.0.2.1",
+		"_smtp._tls.example.org. TXT": `_smtp._tls.example.org. 60 IN TXT "v=TLSRPTv1; rua=mailto:tls@reports.example"`,
 	}
 	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		m := new(dns.Msg)
@@ -85,4 +86,28 @@ func TestWhatADomainDemandsIsKept(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDomainsThatAskAreTold: what was counted on a day before this one goes to
+// who the domain names. RFC 8460.
+func TestDomainsThatAskAreTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.direct = true
+	w.extra = fmt.Sprintf(`deliver: {resolver: %q, tlsReports: contact: "tls@lab.example"}`, validating(t, true))
+	kept := fmt.Sprintf(`{"version":1,"what":"gatepost tls-reports"}
+{"day":%q,"domain":"example.org","policies":[{"policy":{"policy-type":"no-policy-found","policy-domain":"example.org"},"summary":{"total-successful-session-count":7,"total-failure-session-count":0}}]}
+`, time.Now().UTC().AddDate(0, 0, -2).Format(time.DateOnly))
+	if err := os.MkdirAll(w.state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(w.state, "tls-reports"), []byte(kept), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	w.eventually("it is told", func() bool {
+		return strings.Contains(w.log.tail(200), "event=tlsreport.sent destination=example.org to=tls@reports.example")
+	})
+	// Where reports.example is nowhere, nobody is bothered with that.
+	w.eventually("it is dropped", func() bool { return strings.Contains(w.log.tail(200), "event=queue.dropped") })
 }

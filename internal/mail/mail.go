@@ -20,6 +20,7 @@ type Envelope struct {
 	Body       BodyType    `json:"body,omitempty"`       // RFC 6152 BODY=
 	UTF8       bool        `json:"utf8,omitempty"`       // RFC 6531 SMTPUTF8 was asked for
 	RequireTLS bool        `json:"requireTLS,omitempty"` // RFC 8689
+	AnyTLS     bool        `json:"anyTLS,omitempty"`     // of mail of the relay's own: it goes even where TLS fails that is demanded. RFC 8460 §3
 	Ret        string      `json:"ret,omitempty"`        // RFC 3461 §4.3: "", "FULL" or "HDRS"
 	EnvID      string      `json:"envID,omitempty"`      // RFC 3461 §4.4, decoded from xtext
 

@@ -50,6 +50,11 @@ type Record struct {
 	Data                      []byte
 }
 
+// String is the record as a zone has it: "3 1 1 aabb…".
+func (r Record) String() string {
+	return fmt.Sprintf("%d %d %d %x", r.Usage, r.Selector, r.Matching, r.Data)
+}
+
 // usable reports whether a record can be met at all. Usages 0 and 1 mean public
 // authorities too, which has no sense here: RFC 7672 §3.1.3.
 func (r Record) usable() bool {
@@ -127,8 +132,17 @@ type Finding struct {
 	now     func() time.Time
 }
 
-// errNoMatch is a host with other certificates than the DNS has.
-var errNoMatch = errors.New("dane: no TLSA record matches the certificates")
+// Records are those that can be met, as a zone has them.
+func (f *Finding) Records() []string {
+	out := make([]string, len(f.records))
+	for i, r := range f.records {
+		out[i] = r.String()
+	}
+	return out
+}
+
+// ErrNoMatch is a host with other certificates than the DNS has.
+var ErrNoMatch = errors.New("dane: no TLSA record matches the certificates")
 
 // Verify judges the certificates of a handshake. A host's own key or certificate
 // counts whatever its names and its end (RFC 7672 §3.1.1); one that an authority
@@ -145,7 +159,7 @@ func (f *Finding) Verify(state tls.ConnectionState) error {
 	}
 	roots := f.anchors(chain)
 	if len(roots) == 0 {
-		return errNoMatch
+		return ErrNoMatch
 	}
 	if !slices.ContainsFunc(f.names, func(name string) bool { return chain[0].VerifyHostname(name) == nil }) {
 		return fmt.Errorf("dane: the certificate is for %q, and not for any of %q", chain[0].DNSNames[:min(len(chain[0].DNSNames), 5)], f.names)

@@ -169,7 +169,7 @@ func (c *Courier) kept(destination string, requireTLS bool) *session {
 // finish keeps the connection of a transaction, or ends it.
 func (c *Courier) finish(destination string, t *transaction) {
 	switch {
-	case t.clean:
+	case t.clean && !t.s.lax:
 		c.pool.put(destination, t.s)
 	case !t.broken:
 		t.s.quit()
@@ -182,7 +182,7 @@ func (c *Courier) finish(destination string, t *transaction) {
 func (c *Courier) connect(ctx context.Context, h host, addr netip.Addr, d *Demand) (*session, *mail.Result) {
 	s, refused, err := c.open(ctx, h, addr, d)
 	if errors.Is(err, errHandshake) && d.Use == Opportunistic && ctx.Err() == nil { // RFC 7435 §3: better clear than not at all
-		s, refused, err = c.open(ctx, h, addr, &Demand{Use: Never})
+		s, refused, err = c.open(ctx, h, addr, &Demand{Use: Never, lax: d.lax})
 	}
 	switch {
 	case err != nil:
@@ -245,9 +245,13 @@ func (c *Courier) open(ctx context.Context, h host, addr netip.Addr, d *Demand) 
 	if d.Use != Never && s.has("STARTTLS") {
 		upgraded, err := s.startTLS(d.config(c.o.TLS, h))
 		if err != nil {
+			if unmet(err) && ctx.Err() == nil {
+				d.saw(s, err)
+			}
 			return nil, nil, err
 		}
 		if upgraded {
+			d.saw(s, d.watched)
 			if r, err = s.hello(c.o.Hostname); err != nil {
 				return nil, nil, err
 			}
@@ -256,9 +260,12 @@ func (c *Courier) open(ctx context.Context, h host, addr netip.Addr, d *Demand) 
 			}
 		}
 	}
+	if s.tls == "" && d.Use != Never {
+		d.saw(s, ErrNoTLS)
+	}
 	if d.Use == Always && s.tls == "" {
 		polite = true
-		return nil, nil, s.fault("STARTTLS", errNoTLS)
+		return nil, nil, s.fault("STARTTLS", ErrNoTLS)
 	}
 	s.protect(d)
 	if err := ctx.Err(); err != nil {

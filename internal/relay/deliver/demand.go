@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"strings"
 
 	"example.edu/gatepost/internal/mail"
@@ -75,8 +78,39 @@ type Demand struct {
 	Secure bool
 	// Why says who demands it, for the operator: it follows "as ".
 	Why string
+	// Seen, if set, is told what came of TLS on each connection that was made
+	// under this demand, also one that is only tried. It must not block.
+	Seen func(Handshake)
+	// Watch asks for the certificate to be judged as by PKIX for Seen alone.
+	Watch bool
 	// Refused, if set, is why no mail goes to this host now.
 	Refused *mail.Result
+
+	lax     bool  // less than the guard might want
+	watched error // what Watch found
+}
+
+// saw tells Seen about a connection.
+func (d *Demand) saw(s *session, err error) {
+	if d.Seen == nil {
+		return
+	}
+	hs := Handshake{Host: s.hop, Err: err}
+	if a, ok := s.raw.LocalAddr().(*net.TCPAddr); ok {
+		hs.Local = a.AddrPort().Addr().Unmap()
+	}
+	if a, ok := s.raw.RemoteAddr().(*net.TCPAddr); ok {
+		hs.Remote = a.AddrPort().Addr().Unmap()
+	}
+	d.Seen(hs)
+}
+
+// A Handshake is what came of TLS on one connection.
+type Handshake struct {
+	Host          string
+	Local, Remote netip.Addr // invalid if not known
+	// Err is nil if it is as demanded. ErrNoTLS: the host did not take STARTTLS.
+	Err error
 }
 
 // errCertificate is a certificate that is not what was demanded.
@@ -93,11 +127,15 @@ func (opportunistic) Demand(_ context.Context, hop Hop) Demand {
 	return Demand{}
 }
 
-// demand asks the guard about a host.
-func (c *Courier) demand(ctx context.Context, destination string, h host, requireTLS bool) Demand {
+// demand asks the guard about a host. Mail that is to go even where TLS fails
+// needs no answer; what it goes over is not kept for mail that does.
+func (c *Courier) demand(ctx context.Context, destination string, h host, env *mail.Envelope) Demand {
+	if env.AnyTLS {
+		return Demand{lax: true}
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.o.Timeouts.Guard)
 	defer cancel()
-	hop := Hop{Domain: destination, Host: h.name, Port: h.port, Smart: h.smart, RequireTLS: requireTLS}
+	hop := Hop{Domain: destination, Host: h.name, Port: h.port, Smart: h.smart, RequireTLS: env.RequireTLS}
 	if h.smart {
 		hop.Domain = ""
 	}
@@ -115,6 +153,12 @@ func (d *Demand) config(base *tls.Config, h host) *tls.Config {
 		config.ServerName = strings.Trim(h.name, "[]")
 		config.InsecureSkipVerify = false
 	}
+	if d.Watch {
+		config.VerifyConnection = func(state tls.ConnectionState) error {
+			d.watched = vouched(state, config.RootCAs, strings.Trim(h.name, "[]"))
+			return nil
+		}
+	}
 	if d.Verify != nil {
 		config.InsecureSkipVerify = true // of authorities; this judges instead
 		config.VerifyConnection = func(state tls.ConnectionState) error {
@@ -125,6 +169,18 @@ func (d *Demand) config(base *tls.Config, h host) *tls.Config {
 		}
 	}
 	return config
+}
+
+// vouched judges a certificate as crypto/tls does. RFC 5280, RFC 9525.
+func vouched(state tls.ConnectionState, roots *x509.CertPool, name string) error {
+	o := x509.VerifyOptions{Roots: roots, DNSName: name, Intermediates: x509.NewCertPool()}
+	for _, c := range state.PeerCertificates[1:] {
+		o.Intermediates.AddCert(c)
+	}
+	if _, err := state.PeerCertificates[0].Verify(o); err != nil {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: err}
+	}
+	return nil
 }
 
 // protection is what a connection is that came about under the demand.
@@ -148,7 +204,7 @@ func (d *Demand) because(err error) error {
 
 // unmet reports whether it was TLS that was wanting.
 func unmet(err error) bool {
-	return errors.Is(err, errNoTLS) || errors.Is(err, errHandshake)
+	return errors.Is(err, ErrNoTLS) || errors.Is(err, errHandshake)
 }
 
 // untrusted reports whether it was the certificate.

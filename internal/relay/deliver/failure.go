@@ -12,8 +12,10 @@ import (
 var (
 	errHandshake = errors.New("TLS handshake failed") // clear text may be tried
 	errInjected  = errors.New("clear text injected")  // it may not: somebody is in between
-	errNoTLS     = errors.New("TLS is demanded, and the peer does not take it")
 )
+
+// ErrNoTLS is a next hop that does not offer STARTTLS, or declines it.
+var ErrNoTLS = errors.New("TLS is demanded, and the peer does not take it")
 
 // The statuses below are of what happened here rather than was said by a next
 // hop. RFC 3463 §3.
@@ -41,7 +43,7 @@ func statusUnreached(h host, err error) mail.Status {
 	switch {
 	case untrusted(err):
 		return temporary(7, 5, "the certificate of "+h.name+" is not what is demanded of it")
-	case errors.Is(err, errNoTLS), errors.Is(err, errHandshake), errors.Is(err, errInjected):
+	case errors.Is(err, ErrNoTLS), errors.Is(err, errHandshake), errors.Is(err, errInjected):
 		return temporary(7, 10, "no encrypted connection with "+h.name+" is possible")
 	case errors.Is(err, errGarbled):
 		return temporary(5, 0, h.name+" does not answer in SMTP")

@@ -54,7 +54,7 @@ func (c *Courier) attempt(ctx context.Context, destination string, m message) at
 		if ctx.Err() != nil {
 			break
 		}
-		demand := c.demand(ctx, destination, h, r.requireTLS)
+		demand := c.demand(ctx, destination, h, &r.m.e.Envelope)
 		if demand.Refused != nil {
 			c.metrics.unmet(&demand)
 			r.sum.add(*demand.Refused)

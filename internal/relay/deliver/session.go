@@ -34,6 +34,7 @@ type session struct {
 	tls    string            // TLS version; "" for clear text
 	as     Protection        // what protects it
 	secure bool              // fit for REQUIRETLS
+	lax    bool              // not fit for mail that may want more
 	ctx    context.Context   // of the attempt in progress
 	disarm func() bool       // ends the watch over ctx
 
@@ -233,6 +234,7 @@ func (s *session) startTLS(config *tls.Config) (bool, error) {
 func (s *session) protect(d *Demand) {
 	s.as = d.protection(s.tls)
 	s.secure = d.Secure && s.as >= Verified
+	s.lax = d.lax
 }
 
 // secured is how it is protected, for people: "TLS 1.3, dane"; "" for clear text.

@@ -244,3 +244,78 @@ func TestAKeptConnectionIsReusedForWhatItSatisfies(t *testing.T) {
 		s.mu.Unlock()
 	}
 }
+
+// What came of TLS on a connection is told, for reports, also where mail goes on.
+func TestSeen(t *testing.T) {
+	done := accepted + "B\nS 250 ok\nC QUIT"
+	config, roots := certificate(t, "sink.example.org")
+	foreign, _ := certificate(t, "other.example.org")
+	nobody := func(tls.ConnectionState) error { return errors.New("no such key") }
+	for _, c := range []struct {
+		name    string
+		demand  Demand
+		config  *tls.Config
+		scripts []string
+		want    string // "": all went well; "-": nothing is told
+	}{
+		{name: "TLS", scripts: []string{offersTLS + insideTLS + done}},
+		{name: "TLS, judged for the report", demand: Demand{Watch: true}, scripts: []string{offersTLS + insideTLS + done}},
+		{name: "another name, judged for the report", demand: Demand{Watch: true}, config: foreign, scripts: []string{offersTLS + insideTLS + done}, want: "not sink.example.org"},
+		{name: "no STARTTLS", scripts: []string{stepwise + done}, want: "the peer does not take it"},
+		{name: "no STARTTLS, demanded", demand: Demand{Use: Always}, scripts: []string{stepwise + "C QUIT"}, want: "the peer does not take it"},
+		{name: "declined", scripts: []string{offersTLS + "S 454 not now\n" + done}, want: "the peer does not take it"},
+		{name: "a handshake that fails, then clear", scripts: []string{offersTLS + "S 220 go\nX", inClear}, want: "TLS handshake failed"},
+		{name: "another key", demand: Demand{Use: Always, Verify: nobody}, scripts: []string{offersTLS + insideTLS}, want: "no such key"},
+		{name: "never", demand: Demand{Use: Never}, scripts: []string{inClear}, want: "-"},
+		{name: "it has no time", scripts: []string{"S 421 bye"}, want: "-"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSink(t, c.scripts...)
+			s.tls = config
+			if c.config != nil {
+				s.tls = c.config
+			}
+			var seen []Handshake
+			c.demand.Seen = func(hs Handshake) { seen = append(seen, hs) }
+			courier := newCourier(t, Options{
+				Resolver: zone{mx: map[string][]*net.MX{"example.org.": {{Host: "sink.example.org."}}}, ip: map[string][]string{"sink.example.org.": {"192.0.2.1"}}},
+				Dialer:   dialMap{"192.0.2.1:25": s.addr()},
+				TLS:      &tls.Config{RootCAs: roots, InsecureSkipVerify: true},
+				Guard:    demands{"sink.example.org": c.demand},
+				Reuse:    Reuse{Messages: 1},
+			})
+			courier.Deliver(t.Context(), entry(1), bodyOf(content), indexes(1))
+			switch {
+			case c.want == "-":
+				if len(seen) != 0 {
+					t.Errorf("%+v", seen)
+				}
+			case len(seen) != 1 || seen[0].Host != "sink.example.org" || !seen[0].Local.IsLoopback() || !seen[0].Remote.IsLoopback():
+				t.Errorf("%+v", seen)
+			case (seen[0].Err == nil) != (c.want == "") || seen[0].Err != nil && !strings.Contains(seen[0].Err.Error(), c.want):
+				t.Errorf("%v, want %q", seen[0].Err, c.want)
+			}
+		})
+	}
+}
+
+// A report on TLS goes even where TLS fails, and leaves no connection behind for
+// mail that does not. RFC 8460 §3.
+func TestAReportGoesWithoutTLS(t *testing.T) {
+	config, _ := certificate(t, "sink.example.org")
+	s := newSink(t, stepwise+accepted+"B\nS 250 ok\nC QUIT", offersTLS+insideTLS+accepted+"B\nS 250 ok\nW")
+	s.tls = config
+	courier := newCourier(t, Options{
+		Resolver: zone{mx: map[string][]*net.MX{"example.org.": {{Host: "sink.example.org."}}}, ip: map[string][]string{"sink.example.org.": {"192.0.2.1"}}},
+		Dialer:   dialMap{"192.0.2.1:25": s.addr()},
+		Guard:    demands{"sink.example.org": {Use: Always}},
+	})
+	e := entry(1)
+	e.Envelope.AnyTLS = true
+	if got := courier.Deliver(t.Context(), e, bodyOf(content), indexes(1)); outcomes(got) != "delivered" || got[0].TLS != "" {
+		t.Errorf("%+v", got)
+	}
+	if got := courier.Deliver(t.Context(), entry(1), bodyOf(content), indexes(1)); outcomes(got) != "delivered" || got[0].TLS == "" {
+		t.Errorf("%+v", got)
+	}
+}

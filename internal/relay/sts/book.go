@@ -242,7 +242,7 @@ func (b *Book) fetch(ctx context.Context, domain, id string) asked {
 			b.metrics.fetches.WithLabelValues("failed").Inc()
 			b.log.Info("the MTA-STS policy of a domain cannot be fetched", "event", "sts.fetch_failed", "destination", domain, "err", err)
 		}
-		return asked{failed: true, err: fmt.Errorf("sts: fetching the policy of %s: %w", domain, err)}
+		return asked{failed: true, err: fmt.Errorf("sts: %s: %w: %w", domain, ErrFetch, err)}
 	}
 	b.metrics.fetches.WithLabelValues("fetched").Inc()
 	return asked{policy: p, id: id}

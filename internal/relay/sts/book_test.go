@@ -213,6 +213,9 @@ func TestFetch(t *testing.T) {
 			w := newWorld(t)
 			c.set(w)
 			got := found(t, w.open())
+			if _, err := w.open().Find(t.Context(), "example.org"); errors.Is(err, ErrFetch) != (strings.HasPrefix(c.want, "unknown") && c.name != "no DNS") || errors.Is(err, ErrInvalid) != (c.name == "not a policy") {
+				t.Errorf("%v is of another kind", err)
+			}
 			if got != c.want && (!strings.HasPrefix(c.want, "unknown: ") || !strings.HasPrefix(got, "unknown: ") || !strings.Contains(got, c.want[9:])) {
 				t.Errorf("%q, want %q", got, c.want)
 			}

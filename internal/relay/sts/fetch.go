@@ -36,6 +36,12 @@ var (
 	_ Dialer   = (*net.Dialer)(nil)
 )
 
+// Why nobody knows the policy of a domain that says that it has one.
+var (
+	ErrFetch   = errors.New("the policy cannot be fetched")
+	ErrInvalid = errors.New("it is no policy") // … as what was fetched is none
+)
+
 // A fetcher gets policies over HTTPS. Who mails a stranger's domain lets the
 // stranger choose the host, so it connects to public addresses only, follows no
 // redirect, says nothing but the name of the host, and reads little.
@@ -87,7 +93,11 @@ func (f *fetcher) fetch(ctx context.Context, domain string) (*Policy, error) {
 	if len(text) > maxPolicy {
 		return nil, fmt.Errorf("it is longer than %d octets", maxPolicy)
 	}
-	return parsePolicy(text)
+	p, err := parsePolicy(text)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return p, nil
 }
 
 // dial connects to a host's public addresses.

@@ -49,6 +49,15 @@ func (p *Policy) Names(host string) bool {
 	return false
 }
 
+// Lines are the policy as its file has it, without what is unknown.
+func (p *Policy) Lines() []string {
+	out := []string{"version: STSv1", "mode: " + string(p.Mode)}
+	for _, mx := range p.MX {
+		out = append(out, "mx: "+mx)
+	}
+	return append(out, "max_age: "+strconv.FormatInt(int64(p.MaxAge/time.Second), 10))
+}
+
 // parseRecord reads the TXT records at _mta-sts. ok is false where there is not
 // exactly one that is a policy's. RFC 8461 §3.1.
 func parseRecord(txts []string) (id string, ok bool) {

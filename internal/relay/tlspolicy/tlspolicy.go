@@ -54,10 +54,11 @@ type Rule struct {
 
 // A Policy is what the site asks. It is never changed, and safe for concurrent use.
 type Policy struct {
-	least  Level
-	rules  map[string]Rule
-	dnssec DNSSEC // nil: nobody to ask
-	sts    STS    // nil: nobody to ask
+	least   Level
+	rules   map[string]Rule
+	dnssec  DNSSEC  // nil: nobody to ask
+	sts     STS     // nil: nobody to ask
+	reports Reports // nil: nobody counts
 }
 
 // DNSSEC says what the DNS, signed, has on a host's certificates. An error is
@@ -85,14 +86,15 @@ type Options struct {
 	Least Level // for all that no rule is for; "": Opportunistic
 	// Rules by domain in lower case and A-labels, or by ".domain" for all below
 	// it; smarthosts by host name or bare address.
-	Rules  map[string]Rule
-	STS    STS    // nil: no MTA-STS
-	DNSSEC DNSSEC // nil: no DANE. It must be what package deliver looks MX and addresses up with
+	Rules   map[string]Rule
+	STS     STS     // nil: no MTA-STS
+	Reports Reports // nil: nobody counts
+	DNSSEC  DNSSEC  // nil: no DANE. It must be what package deliver looks MX and addresses up with
 }
 
 // New makes a Policy.
 func New(o Options) *Policy {
-	p := &Policy{least: o.Least, rules: o.Rules, dnssec: o.DNSSEC, sts: o.STS}
+	p := &Policy{least: o.Least, rules: o.Rules, dnssec: o.DNSSEC, sts: o.STS, reports: o.Reports}
 	if p.least == "" {
 		p.least = Opportunistic
 	}
@@ -101,35 +103,91 @@ func New(o Options) *Policy {
 
 // Demand is what is demanded of a host. It implements deliver.Guard.
 func (p *Policy) Demand(ctx context.Context, hop deliver.Hop) deliver.Demand {
+	r := p.ruling(hop)
+	k := p.find(ctx, r, hop)
+	d := decide(r, k, hop)
+	if p.reports != nil && !r.own && r.Level != Off && !hop.Smart && !literal(hop.Domain) {
+		p.report(&d, k, hop)
+	}
+	return d
+}
+
+// A ruling is what the site asks of one host.
+type ruling struct {
+	Rule
+	key string // of the rule
+	own bool   // there is one; else it is the default
+}
+
+func (p *Policy) ruling(hop deliver.Hop) ruling {
 	name := hop.Domain
 	if hop.Smart {
 		name = hop.Host
 	}
-	rule, key, own := p.rule(name)
-	if !own {
-		rule = Rule{Level: p.least}
+	if rule, key, own := p.rule(name); own {
+		return ruling{rule, key, true}
 	}
-	if named := (sts.Policy{MX: rule.MX}); len(rule.MX) > 0 && !hop.Smart && !named.Names(hop.Host) {
-		return refuse(7, 5, fmt.Sprintf("%s is none of the mail servers that deliver.tlsPolicy %q names", hop.Host, key), deliver.Demand{As: deliver.Verified})
+	return ruling{Rule: Rule{Level: p.least}}
+}
+
+// why is who asks, for people.
+func (r *ruling) why() string {
+	if r.own {
+		return fmt.Sprintf("deliver.tlsPolicy %q demands", r.key)
 	}
-	d := rule.demand()
-	d.Why = "deliver.tls demands"
-	if own {
-		d.Why = fmt.Sprintf("deliver.tlsPolicy %q demands", key)
+	return "deliver.tls demands"
+}
+
+// foreign reports whether a host is none of those that the rule names.
+func (r *ruling) foreign(hop deliver.Hop) bool {
+	named := sts.Policy{MX: r.MX}
+	return len(r.MX) > 0 && !hop.Smart && !named.Names(hop.Host)
+}
+
+// known is what a domain says of itself, as far as it was asked.
+type known struct {
+	finding *dane.Finding // never nil if findErr is
+	findErr error
+	policy  *sts.Policy // nil: none
+	polErr  error       // why nobody knows
+}
+
+// find asks what can make a difference.
+func (p *Policy) find(ctx context.Context, r ruling, hop deliver.Hop) known {
+	k := known{finding: &dane.Finding{}}
+	if r.foreign(hop) || r.Level != DANE && (r.Level == Off || r.own && !hop.RequireTLS) {
+		return k
 	}
-	// A smarthost is named by the site; a domain's host by who can forge DNS,
-	// unless the rule names it.
-	d.Secure = hop.Smart || len(rule.MX) > 0
-	var unknown error // why it is not known what the domain says of itself
-	if rule.Level == DANE || rule.Level != Off && (!own || hop.RequireTLS) {
-		if d = p.signed(ctx, d, hop, rule.Level == DANE); d.Refused == nil && d.As != deliver.DANE && !hop.Smart && p.sts != nil && !literal(hop.Domain) {
-			var policy *sts.Policy
-			policy, unknown = p.sts.Find(ctx, hop.Domain)
-			d = withSTS(d, policy, hop)
+	if p.dnssec != nil && !literal(hop.Host) {
+		if k.finding, k.findErr = p.dnssec.Find(ctx, hop.Domain, hop.Host, hop.Port); k.findErr != nil {
+			return k
 		}
 	}
+	if p.sts != nil && k.finding.Standing != dane.Usable && !hop.Smart && !literal(hop.Domain) {
+		k.policy, k.polErr = p.sts.Find(ctx, hop.Domain)
+	}
+	return k
+}
+
+// decide is the order of the package comment. It is pure.
+func decide(r ruling, k known, hop deliver.Hop) deliver.Demand {
+	if r.foreign(hop) {
+		return refuse(7, 5, fmt.Sprintf("%s is none of the mail servers that deliver.tlsPolicy %q names", hop.Host, r.key), deliver.Demand{As: deliver.Verified})
+	}
+	d := r.demand()
+	d.Why = r.why()
+	// A smarthost is named by the site; a domain's host by who can forge DNS,
+	// unless the rule names it.
+	d.Secure = hop.Smart || len(r.MX) > 0
+	if k.findErr != nil {
+		d.As = deliver.DANE
+		return refuse(4, 3, "the DNS gives no signed answer about "+hop.Host+" now: "+k.findErr.Error(), d)
+	}
+	if d = withFinding(d, k.finding, hop, r.Level == DANE); d.Refused == nil && d.As != deliver.DANE {
+		d = withSTS(d, k.policy, hop)
+	}
 	if hop.RequireTLS && d.Refused == nil {
-		return requireTLS(d, hop, unknown)
+		return requireTLS(d, hop, k.polErr)
 	}
 	return d
 }
@@ -137,35 +195,9 @@ func (p *Policy) Demand(ctx context.Context, hop deliver.Hop) deliver.Demand {
 // literal reports whether a domain or a host is an address.
 func literal(name string) bool { return strings.HasPrefix(name, "[") }
 
-// withSTS raises a demand to what a domain's policy asks; it is pure. RFC 8461
-// §5: one that is only tried out asks nothing.
-func withSTS(d deliver.Demand, p *sts.Policy, hop deliver.Hop) deliver.Demand {
-	if p == nil || p.Mode != sts.Enforce {
-		return d
-	}
-	d.Use, d.PKIX, d.As, d.Secure = deliver.Always, true, deliver.STS, true
-	d.Why = "the MTA-STS policy of " + hop.Domain + " demands"
-	if !p.Names(hop.Host) {
-		return refuse(7, 5, hop.Host+" is none of the mail servers that the MTA-STS policy of "+hop.Domain+" names", d)
-	}
-	return d
-}
-
-// signed raises a demand to what the DNS says of a host.
-func (p *Policy) signed(ctx context.Context, d deliver.Demand, hop deliver.Hop, must bool) deliver.Demand {
-	f := &dane.Finding{}
-	if p.dnssec != nil && !literal(hop.Host) {
-		var err error
-		if f, err = p.dnssec.Find(ctx, hop.Domain, hop.Host, hop.Port); err != nil {
-			d.As = deliver.DANE
-			return refuse(4, 3, "the DNS gives no signed answer about "+hop.Host+" now: "+err.Error(), d)
-		}
-	}
-	return withFinding(d, f, hop, must)
-}
-
-// withFinding is pure. RFC 7672 §2.2: records that can be used are held to;
-// others ask for TLS with anybody.
+// withFinding raises a demand to what the DNS says of a host; it is pure. RFC
+// 7672 §2.2: records that can be used are held to; others ask for TLS with
+// anybody.
 func withFinding(d deliver.Demand, f *dane.Finding, hop deliver.Hop, must bool) deliver.Demand {
 	d.Secure = d.Secure || f.SecureMX
 	switch {
@@ -179,6 +211,25 @@ func withFinding(d deliver.Demand, f *dane.Finding, hop deliver.Hop, must bool) 
 		d.Use, d.As, d.Why = deliver.Always, deliver.Unverified, "the TLSA records of "+f.Base+" demand, though none can be used"
 	}
 	return d
+}
+
+// withSTS raises a demand to what a domain's policy asks; it is pure. RFC 8461
+// §5: one that is only tried out asks nothing.
+func withSTS(d deliver.Demand, p *sts.Policy, hop deliver.Hop) deliver.Demand {
+	if p == nil || p.Mode != sts.Enforce {
+		return d
+	}
+	d.Use, d.PKIX, d.As, d.Secure = deliver.Always, true, deliver.STS, true
+	d.Why = "the MTA-STS policy of " + hop.Domain + " demands"
+	if !p.Names(hop.Host) {
+		return refuse(7, 5, unnamed(hop), d)
+	}
+	return d
+}
+
+// unnamed is a host that is not in the policy of its domain.
+func unnamed(hop deliver.Hop) string {
+	return hop.Host + " is none of the mail servers that the MTA-STS policy of " + hop.Domain + " names"
 }
 
 // rule is the one for a name: its own, or that of the closest domain above it.
