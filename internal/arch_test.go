@@ -60,6 +60,7 @@ var rooms = map[string][]string{
 	"internal/relay/limits":    {"internal/register/policy", "internal/register/registration", "internal/durable"},
 	"internal/relay/activity":  {"internal/durable"},
 	"internal/relay/trace":     {"internal/relay/spool"}, // Entry
+	"internal/relay/archive":   {"internal/mail", "internal/durable", "internal/relay/spool"},
 	"internal/relay/brake":     {"internal/mail", "internal/durable"},
 	"internal/relay/blocks":    {"internal/durable"},
 	"internal/relay/smtpd":     {"internal/mail", "internal/register/policy", "internal/register/proof", "internal/register/registration"}, // registration: the values inside a Verdict

@@ -35,6 +35,7 @@ func newQueue(o Options) *cobra.Command {
 	for _, v := range queueVerbs() {
 		cmd.AddCommand(newQueueOrder(o, socket, v))
 	}
+	cmd.AddCommand(newQueueExport(o, socket), newQueueImport(o, socket))
 	return cmd
 }
 

@@ -92,6 +92,12 @@ func (r *relay) call(ctx context.Context, method, path string, body any) (io.Rea
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	return r.do(req)
+}
+
+// do sends a request, as call.
+func (r *relay) do(req *http.Request) (io.ReadCloser, error) {
+	ctx := req.Context()
 	resp, err := r.http.Do(req)
 	switch {
 	case errors.Is(err, fs.ErrPermission):

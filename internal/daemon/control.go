@@ -27,6 +27,8 @@ const maxOrder = 64 << 10
 //	GET  /v1/queue/ID          one of them
 //	POST /v1/queue/choice      queue.Filter: what it selects, see queue.Choice
 //	POST /v1/queue/orders      queue.Order: one JSON value a line, queue.Did, and at the end queue.End
+//	POST /v1/queue/export      {"filter", "all"}: a tar stream, see package archive
+//	POST /v1/queue/import      such a stream; ?again=true: what was imported before, too. See archive.Report
 //	GET  /v1/trace/ID          what became of one message, see traced
 //	GET  /v1/brake             everybody who is braked, see status.Braked
 //	POST /v1/brake/release     {"registration", "reason", "for"}: see status.BrakeReleased
@@ -46,6 +48,8 @@ func (r *relay) orders() http.Handler {
 	mux.HandleFunc("GET /v1/queue/{id}", r.showQueue)
 	mux.HandleFunc("POST /v1/queue/choice", r.chooseQueue)
 	mux.HandleFunc("POST /v1/queue/orders", r.orderQueue)
+	mux.HandleFunc("POST /v1/queue/export", r.exportQueue)
+	mux.HandleFunc("POST /v1/queue/import", r.importQueue)
 	mux.HandleFunc("GET /v1/trace/{id}", r.traceMessage)
 	mux.HandleFunc("GET /v1/brake", r.listBraked)
 	mux.HandleFunc("POST /v1/brake/release", r.releaseBrake)

@@ -22,10 +22,14 @@ var errEnough = errors.New("queue: enough rows")
 
 // List calls fn with each entry that f selects, oldest first. It reads the
 // spool as it goes, and keeps one row in memory.
-func (q *Queue) List(f Filter, fn func(*Row) error) error {
+func (q *Queue) List(f Filter, fn func(*Row) error) error { return q.ListAfter("", f, fn) }
+
+// ListAfter is List without what lies before an ID and with it, which need not
+// be there any more: so whoever is slow goes through a long queue by pieces.
+func (q *Queue) ListAfter(after spool.ID, f Filter, fn func(*Row) error) error {
 	n := 0
 	match := f.matcher()
-	err := q.store.Entries(func(e *spool.Entry) error {
+	err := q.store.EntriesAfter(after, func(e *spool.Entry) error {
 		row := q.row(e)
 		if !match(row) {
 			return nil

@@ -115,6 +115,11 @@ func dropEntry(b *pebble.Batch, id ID, file bool) error {
 // removeBody removes a file that no record names any more. What stays is
 // collected by the next Open.
 func (s *Spool) removeBody(id ID) {
+	s.filing.Lock()
+	defer s.filing.Unlock()
+	if named, err := s.names(id); named || err != nil {
+		return // it came again, by Import
+	}
 	if err := s.fs.Remove(s.bodyPath(id)); err != nil && !isNotExist(err) {
 		s.log.Warn("a body cannot be removed; the next start collects it", "event", "spool.remove_failed", "id", id, "err", err)
 	}

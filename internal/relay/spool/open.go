@@ -51,6 +51,9 @@ type Spool struct {
 
 	keyed sync.Mutex // held from the test for a key to the end of its batch
 
+	importing sync.Mutex // held by the one import that runs
+	filing    sync.Mutex // held while a body gets its file or loses it, where the same ID may come again
+
 	short  atomic.Bool  // the disk has reached its reserve, and that is logged
 	roomy  atomic.Int64 // octets that may be written before the next look at the disk
 	roomBy atomic.Int64 // when that is due at the latest, as Unix time in nanoseconds
