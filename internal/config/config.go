@@ -128,6 +128,9 @@ type Deliver struct {
 	MTASTS     bool
 	TLSReports TLSReports
 	Resolver   netip.AddrPort // on this machine, validating; invalid: none
+	Source     []netip.Addr   // to connect from, one of each family at most
+	Family     string         // a word of deliver.Family
+	EightBit   string         // EightBitSend or EightBitBounce
 	Chunking   bool
 	DKIM       []DKIM // empty: nothing is signed
 	Timeouts   Timeouts

@@ -43,7 +43,7 @@ func TestDefaultsComeFromTheSchema(t *testing.T) {
 		TLS:      TLS{Certificate: "/etc/gatepost/fullchain.pem", Key: "/etc/gatepost/privkey.pem"},
 		Register: Register{Repository: "https://github.com/umich/mail-relay-register", Branch: "main", Poll: 30 * time.Second, MaxRemovals: 0.3},
 		State:    "/var/lib/gatepost",
-		Deliver: Deliver{Chunking: true, TLS: TLSOpportunistic, MTASTS: true, Timeouts: Timeouts{
+		Deliver: Deliver{Family: "ipv6", EightBit: EightBitSend, Chunking: true, TLS: TLSOpportunistic, MTASTS: true, Timeouts: Timeouts{
 			Connect: 30 * time.Second, Command: 5 * time.Minute, Data: 3 * time.Minute, Dot: 10 * time.Minute}},
 		Limits: Limits{MessageBytes: 35 << 20, Recipients: 100, Sessions: 1000, SessionsPerAddress: 20,
 			SessionsPerRegistration: 100, MemoryBytes: 384 << 20, MinutePart: 0.5, MachinePart: 0.8, RecipientsPerMessage: 5, BytesPerMessage: 4 << 20,
@@ -76,7 +76,7 @@ register: {repository: "/srv/register.git", branch: "prod/eu", poll: "1m30s", to
 register: webhook: {listen: "127.0.0.1:9588", secretFile: "/etc/s"}
 state: "/data"
 drain: "2m"
-deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", mtaSTS: false, tlsReports: contact: "tls@umich.edu", resolver: "[::1]", tlsPolicy: {"Example.org.": {tls: "verify", mx: ["*.Mail.example.net."]}, ".b_.example": tls: "encrypt", "[2001:DB8::1]": tls: "off"}, chunking: false, dkim: [{domain: "Umich.edu.", selector: "2026a", keyFile: "/etc//k.pem"}, {domain: "umich.edu", selector: "2026b", keyFile: "/l", subdomains: true}], timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
+deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", mtaSTS: false, tlsReports: contact: "tls@umich.edu", resolver: "[::1]", tlsPolicy: {"Example.org.": {tls: "verify", mx: ["*.Mail.example.net."]}, ".b_.example": tls: "encrypt", "[2001:DB8::1]": tls: "off"}, source: ["192.0.2.1", "2001:db8::1"], family: "ipv4only", eightBit: "bounce", chunking: false, dkim: [{domain: "Umich.edu.", selector: "2026a", keyFile: "/etc//k.pem"}, {domain: "umich.edu", selector: "2026b", keyFile: "/l", subdomains: true}], timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
 proof: secretFile: "/etc/gatepost/../proof"
 blocks: file: "/etc/gatepost//blocks"
 confirm: true
@@ -99,7 +99,7 @@ queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 			Webhook: &Webhook{Listen: "127.0.0.1:9588", SecretFile: "/etc/s"}},
 		State: "/data",
 		Deliver: Deliver{Smarthosts: []Smarthost{{"mx1.umich.edu:25", 0}, {"192.0.2.9:2525", 1}}, TLS: TLSOff, TLSPolicy: map[string]TLSRule{
-			"example.org": {TLSVerify, []string{"*.mail.example.net"}}, ".b_.example": {TLSEncrypt, []string{}}, "2001:db8::1": {TLSOff, []string{}}}, TLSReports: TLSReports{mail.Address{Local: "tls", Domain: "umich.edu"}}, Resolver: netip.MustParseAddrPort("[::1]:53"), DKIM: []DKIM{{"umich.edu", "2026a", "/etc/k.pem", false}, {"umich.edu", "2026b", "/l", true}}, Timeouts: Timeouts{
+			"example.org": {TLSVerify, []string{"*.mail.example.net"}}, ".b_.example": {TLSEncrypt, []string{}}, "2001:db8::1": {TLSOff, []string{}}}, TLSReports: TLSReports{mail.Address{Local: "tls", Domain: "umich.edu"}}, Resolver: netip.MustParseAddrPort("[::1]:53"), Source: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}, Family: "ipv4only", EightBit: EightBitBounce, DKIM: []DKIM{{"umich.edu", "2026a", "/etc/k.pem", false}, {"umich.edu", "2026b", "/l", true}}, Timeouts: Timeouts{
 			Connect: 5 * time.Second, Command: time.Minute, Data: time.Minute, Dot: time.Hour}},
 		Proof:   Proof{SecretFile: "/etc/proof"},
 		Blocks:  Blocks{File: "/etc/gatepost/blocks"},
@@ -197,6 +197,10 @@ func TestRefused(t *testing.T) {
 		"smarthost with a port only":          {minimal + `deliver: smarthosts: [{host: "b", preference: 1}]`, `deliver.smarthosts[0].host: "b" is not of the form host:port`},
 		"smarthost with a mistyped field":     {minimal + `deliver: smarthosts: [{host: "b:25", preference: 1, pref: 1}]`, `there is no field "pref" in deliver.smarthosts[0]`},
 		"smarthost that is a number":          {minimal + `deliver: smarthosts: [25]`, "deliver.smarthosts[0] is neither a text nor {host, preference}"},
+		"two sources of one family":           {minimal + `deliver: source: ["192.0.2.1", "192.0.2.2"]`, "deliver.source[1]: 192.0.2.2 is the second of its family"},
+		"a source that is none":               {minimal + `deliver: source: ["0.0.0.0"]`, `deliver.source[0]: "0.0.0.0" is no address to connect from`},
+		"a source with a zone":                {minimal + `deliver: source: ["fe80::1%eth0"]`, "is no address to connect from"},
+		"a family that there is not":          {minimal + `deliver: family: "ipv5"`, `deliver.family is "ipv5", and must be`},
 		"dkim without a key":                  {minimal + `deliver: dkim: [{domain: "umich.edu", selector: "a"}]`, "deliver.dkim.keyFile is missing"},
 		"dkim, a relative path":               {minimal + `deliver: dkim: [{domain: "umich.edu", selector: "a", keyFile: "k"}]`, `deliver.dkim[0].keyFile: "k" is no absolute path`},
 		"dkim for no domain":                  {minimal + `deliver: dkim: [{domain: "*", selector: "a", keyFile: "/k"}]`, `deliver.dkim[0].domain: "*" is no full domain name`},

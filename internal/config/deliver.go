@@ -63,6 +63,31 @@ func (d *document) dkim(path string, list []DKIM) []DKIM {
 	return out
 }
 
+// The values of Deliver.EightBit.
+const (
+	EightBitSend   = "send"
+	EightBitBounce = "bounce"
+)
+
+// source reads the addresses to connect from.
+func (d *document) source(path string, list []string) []netip.Addr {
+	var out []netip.Addr
+	for i, s := range list {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		a, err := netip.ParseAddr(s)
+		switch {
+		case s == "" && !d.has(at): // told already
+		case err != nil || a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsMulticast():
+			d.wrong(at, fmt.Sprintf("%s: %q is no address to connect from", at, s))
+		case slices.ContainsFunc(out, func(o netip.Addr) bool { return o.Is4() == a.Is4() }):
+			d.wrong(at, fmt.Sprintf("%s: %s is the second of its family", at, s))
+		default:
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
 // smarthosts reads the next hops: all as texts, or all with their preference,
 // since it could not be told how the two would stand to each other.
 func (d *document) smarthosts(path string, list []any) []Smarthost {

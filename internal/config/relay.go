@@ -36,6 +36,9 @@ type rawRelay struct {
 	Drain   string
 	Deliver struct {
 		Smarthosts []any
+		Source     []string
+		Family     string
+		EightBit   string
 		Chunking   bool
 		DKIM       []DKIM `json:"dkim"`
 		TLS        string
@@ -98,6 +101,8 @@ func (d *document) relay(raw *rawRelay) *Relay {
 		Confirm:  raw.Confirm,
 	}
 	r.Deliver.Smarthosts = d.smarthosts("deliver.smarthosts", raw.Deliver.Smarthosts)
+	r.Deliver.Source = d.source("deliver.source", raw.Deliver.Source)
+	r.Deliver.Family, r.Deliver.EightBit = raw.Deliver.Family, raw.Deliver.EightBit
 	r.Deliver.Chunking = raw.Deliver.Chunking
 	r.Deliver.DKIM = d.dkim("deliver.dkim", raw.Deliver.DKIM)
 	r.Deliver.TLS = raw.Deliver.TLS

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"slices"
+
 	"example.edu/gatepost/internal/config"
 	"example.edu/gatepost/internal/relay/deliver"
 )
@@ -8,9 +10,16 @@ import (
 // courierOptions is how mail leaves, as the configuration says it.
 func (r *relay) courierOptions(c *config.Relay) (deliver.Options, error) {
 	t := c.Deliver.Timeouts
+	dialer, err := deliver.DialFrom(c.Deliver.Source)
+	if err != nil {
+		return deliver.Options{}, err
+	}
 	o := deliver.Options{
 		Hostname:   c.Hostname,
-		Dialer:     r.step.dialer(nil),
+		Dialer:     r.step.dialer(dialer),
+		Family:     deliver.Family(c.Deliver.Family),
+		Listeners:  slices.Concat(c.Listen.Relay, c.Listen.Submission),
+		Strict8Bit: c.Deliver.EightBit == config.EightBitBounce,
 		NoChunking: !c.Deliver.Chunking,
 		Timeouts:   deliver.Timeouts{Connect: t.Connect, Greeting: t.Command, Command: t.Command, Data: t.Data, Block: t.Data, End: t.Dot},
 		Logger:     r.log,
@@ -23,6 +32,5 @@ func (r *relay) courierOptions(c *config.Relay) (deliver.Options, error) {
 	if r.dkim != nil {
 		o.Signer = r.dkim.ring
 	}
-	err := r.guard(c, &o)
-	return o, err
+	return o, r.guard(c, &o)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"sync"
 	"time"
@@ -174,6 +175,14 @@ func warnings(c *config.Relay) (out []warning) {
 		if who := exposed(f.path); who != "" {
 			out = append(out, exposedWarning(f.field, f.path, who))
 		}
+	}
+	for i, a := range c.Deliver.Source {
+		probe, err := net.ListenPacket("udp", net.JoinHostPort(a.String(), "0")) // as bound as a connection would be
+		if err != nil {
+			out = append(out, warning{fmt.Sprintf("deliver.source[%d]: %s cannot be used on this machine now: %v", i, a, err), "until it is an address of this machine, mail to next hops of its family waits"})
+			continue
+		}
+		_ = probe.Close()
 	}
 	if info, err := os.Stat(c.Blocks.File); c.Blocks.File != "" && err == nil && info.Mode().Perm()&0o002 != 0 { // its group may: a program writes it
 		out = append(out, warning{fmt.Sprintf("blocks.file: %s says who may not send, and everybody on this machine may write it", c.Blocks.File), "chmod o-w " + c.Blocks.File})

@@ -33,9 +33,10 @@
 //   - Result.RemoteMTA names the next hop if Status is what it said, and is ""
 //     if Status is ours; Result.Cause says where and why for the operator.
 //
-// Where the next hop does not offer 8BITMIME, an 8-bit body is sent as it is:
-// against RFC 6152 §3, like most relays, because the servers that do not offer
-// it nearly all take it, and rewriting a body would break signatures.
+// Where the next hop does not offer 8BITMIME, an 8-bit message is sent as it is,
+// unless Options.Strict8Bit has it returned, as RFC 6152 §3 wants: the servers
+// that do not offer it nearly all take it. It is never rewritten, which would
+// break signatures.
 // BINARYMIME is never passed on: the spool holds lines.
 //
 // RFC 5321 (§4.5.3.2 timeouts, §5 routing), RFC 1870 (SIZE), RFC 2920
@@ -68,6 +69,7 @@ type Courier struct {
 	pool    *pool
 	health  health
 	plain   plain
+	self    *self
 	metrics *metrics
 }
 
@@ -101,6 +103,13 @@ func New(o Options) (*Courier, error) {
 		// whose certificate to expect.
 		o.TLS = &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10}
 	}
+	if !o.Family.valid() {
+		return nil, fmt.Errorf("deliver: %q is no family of addresses", o.Family)
+	}
+	if o.Interfaces == nil {
+		o.Interfaces = net.InterfaceAddrs
+	}
+	c.self = newSelf(o.Listeners, o.Interfaces)
 	if o.Guard == nil {
 		o.Guard = opportunistic{}
 	}
@@ -212,7 +221,7 @@ func (c *Courier) open(ctx context.Context, h host, addr netip.Addr, d *Demand) 
 		return nil, nil, fmt.Errorf("deliver: %s: connecting: %w", h.name, err)
 	}
 	s := newSession(raw, h, where, c.o.Timeouts, c.o.Now())
-	s.plain = c.o.NoChunking || c.plain.has(h, c.o.Now())
+	s.plain, s.strict8 = c.o.NoChunking || c.plain.has(h, c.o.Now()), c.o.Strict8Bit
 	s.arm(ctx)
 	polite := false
 	defer func() {
@@ -241,6 +250,10 @@ func (c *Courier) open(ctx context.Context, h host, addr netip.Addr, d *Demand) 
 	}
 	if !r.ok() {
 		return nil, refuse(r), nil
+	}
+	if c.self.names(c.o.Hostname, h, r) {
+		polite = true
+		return nil, ptr(loops(h, "by the name in its greeting")), nil
 	}
 	if d.Use != Never && s.has("STARTTLS") {
 		upgraded, err := s.startTLS(d.config(c.o.TLS, h))

@@ -55,10 +55,16 @@ type Options struct {
 	// The default verifies nothing, as the alternative is clear text
 	// (RFC 7435): whoever sets it decides otherwise. A failed handshake is
 	// followed by clear text in any case, unless the guard demands TLS.
-	TLS        *tls.Config
-	Guard      Guard  // default: opportunistic TLS, but for a message that says REQUIRETLS
-	NoChunking bool   // never BDAT, whatever a peer offers
-	Signer     Signer // default: nothing is signed
+	TLS    *tls.Config
+	Guard  Guard  // default: opportunistic TLS, but for a message that says REQUIRETLS
+	Family Family // of addresses of next hops; default: both, IPv6 first
+	// Listeners are the addresses that this relay listens on, as net.Listen takes
+	// them: it does not connect there.
+	Listeners  []string
+	Interfaces func() ([]net.Addr, error) // of this machine; default: net.InterfaceAddrs
+	Strict8Bit bool                       // an 8-bit message for a next hop without 8BITMIME is returned, not sent as it is
+	NoChunking bool                       // never BDAT, whatever a peer offers
+	Signer     Signer                     // default: nothing is signed
 	Timeouts   Timeouts
 	Reuse      Reuse
 	Now        func() time.Time // default: time.Now

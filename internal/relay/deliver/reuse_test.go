@@ -1,9 +1,12 @@
 package deliver
 
 import (
+	"bufio"
 	"context"
 	"io"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,6 +48,52 @@ func TestConnectionIsReused(t *testing.T) {
 				t.Errorf("%v stale connections", got)
 			}
 		})
+	}
+}
+
+// No more connections are kept than allowed, of one destination and of all; the
+// newest is used first, as the peer is least likely to have hung up on it.
+func TestPoolIsBounded(t *testing.T) {
+	var servers sync.WaitGroup
+	defer servers.Wait()
+	idle := 0
+	p := &pool{reuse: Reuse{PerDestination: 2, Total: 3, Messages: 10, Age: time.Minute, Idle: time.Minute}, now: time.Now, count: func(n int) { idle = n }, idle: map[string][]*session{}}
+	defer p.close()
+	quits := make(chan string, 10)
+	put := func(destination, name string) {
+		ours, theirs := net.Pipe()
+		servers.Go(func() {
+			defer theirs.Close()
+			if line, err := bufio.NewReader(theirs).ReadString('\n'); err == nil {
+				quits <- name + " " + line
+				_, _ = io.WriteString(theirs, "221 bye\r\n")
+			}
+		})
+		p.put(destination, newSession(ours, host{name: name}, name, patient(), time.Now()))
+	}
+	put("a", "1")
+	put("a", "2")
+	put("a", "3") // one too many of a
+	put("b", "4")
+	put("b", "5") // one too many in all
+	for _, want := range []string{"3 QUIT\r\n", "5 QUIT\r\n"} {
+		if got := <-quits; got != want {
+			t.Errorf("%q was ended, not %q", got, want)
+		}
+	}
+	any := func(*session) bool { return true }
+	for _, want := range []string{"2", "1", ""} {
+		got := ""
+		if s := p.get("a", any); s != nil {
+			got = s.hop
+			s.drop()
+		}
+		if got != want {
+			t.Errorf("got %q, not %q", got, want)
+		}
+	}
+	if idle != 1 || len(quits) > 0 {
+		t.Errorf("%d idle, %d more were ended", idle, len(quits))
 	}
 }
 

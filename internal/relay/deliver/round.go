@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+
+	"example.edu/gatepost/internal/mail"
 )
 
 // maxSessions is how many next hops one attempt is offered to, where one after
@@ -74,10 +76,12 @@ func (c *Courier) attempt(ctx context.Context, destination string, m message) at
 			if tries++; tries > maxAddresses || ctx.Err() != nil {
 				break
 			}
-			s, refused := c.connect(ctx, h, addr, &demand)
+			s, refused := c.reach(ctx, h, addr, &demand)
 			if refused != nil {
-				c.metrics.connection("failed")
 				r.sum.add(*refused)
+				if looped(refused) {
+					return r.end(ctx)
+				}
 				continue
 			}
 			c.metrics.connection("new")
@@ -99,6 +103,18 @@ func (c *Courier) attempt(ctx context.Context, destination string, m message) at
 		}
 	}
 	return r.end(ctx)
+}
+
+// reach is connect, but for an address that is our own.
+func (c *Courier) reach(ctx context.Context, h host, addr netip.Addr, d *Demand) (*session, *mail.Result) {
+	if c.self.is(h, addr, c.o.Now()) {
+		return nil, ptr(loops(h, "at "+where(h, addr)))
+	}
+	s, refused := c.connect(ctx, h, addr, d)
+	if refused != nil {
+		c.metrics.connection("failed")
+	}
+	return s, refused
 }
 
 // take notes what a transaction came to, and reports whether the next hop is

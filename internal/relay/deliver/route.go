@@ -127,11 +127,15 @@ func choose(domain, self string, mxs []*net.MX, shuffle func(n int, swap func(i,
 	return names[:min(len(names), maxHosts)], nil
 }
 
-// addresses looks a host up: IPv6 and IPv4 in turns, so that a host with many
-// addresses of one family that we cannot reach is still reached by the other.
+// addresses looks a host up: as a rule IPv6 and IPv4 in turns, so that a host
+// with many addresses of one family that we cannot reach is still reached by
+// the other.
 func (c *Courier) addresses(ctx context.Context, h host) ([]netip.Addr, error) {
 	if h.addr.IsValid() {
-		return []netip.Addr{h.addr}, nil
+		if found := c.o.Family.order([]netip.Addr{h.addr}); len(found) > 0 {
+			return found, nil
+		}
+		return nil, c.o.Family.none(h)
 	}
 	name := h.name
 	if !h.smart {
@@ -153,28 +157,10 @@ func (c *Courier) addresses(ctx context.Context, h host) ([]netip.Addr, error) {
 		}
 		return nil, fmt.Errorf("deliver: looking up %s: %w", h.name, err)
 	}
-	return interleave(found), nil
-}
-
-// interleave alternates the families, IPv6 first, each in the order given.
-func interleave(addrs []netip.Addr) []netip.Addr {
-	var v4, v6, out []netip.Addr
-	for _, a := range addrs {
-		if a = a.Unmap(); a.Is4() {
-			v4 = append(v4, a)
-		} else {
-			v6 = append(v6, a)
-		}
+	if found = c.o.Family.order(found); len(found) == 0 {
+		return nil, c.o.Family.none(h)
 	}
-	for i := range max(len(v4), len(v6)) {
-		if i < len(v6) {
-			out = append(out, v6[i])
-		}
-		if i < len(v4) {
-			out = append(out, v4[i])
-		}
-	}
-	return out
+	return found, nil
 }
 
 // parseSmarthost reads host, host:port, address or [address]:port.

@@ -337,20 +337,6 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-func TestInterleave(t *testing.T) {
-	var in []netip.Addr
-	for _, s := range []string{"192.0.2.1", "192.0.2.2", "::ffff:192.0.2.3", "2001:db8::1"} {
-		in = append(in, netip.MustParseAddr(s))
-	}
-	var out []string
-	for _, a := range interleave(in) {
-		out = append(out, a.String())
-	}
-	if got := strings.Join(out, " "); got != "2001:db8::1 192.0.2.1 192.0.2.2 192.0.2.3" {
-		t.Error(got)
-	}
-}
-
 func TestNotFound(t *testing.T) {
 	if notFound(errors.New("x")) || notFound(&net.DNSError{IsTimeout: true}) || !notFound(&net.DNSError{IsNotFound: true}) {
 		t.Error("wrong")

@@ -27,8 +27,9 @@ type session struct {
 	host  host
 	where string // address and port
 
-	chunk *bufio.Writer // collects a chunk; nil before the first
-	plain bool          // BDAT is not to be used
+	chunk   *bufio.Writer // collects a chunk; nil before the first
+	plain   bool          // BDAT is not to be used
+	strict8 bool          // 8-bit messages want 8BITMIME
 
 	ext    map[string]string // of the last EHLO, by upper-case keyword
 	tls    string            // TLS version; "" for clear text

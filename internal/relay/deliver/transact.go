@@ -127,8 +127,12 @@ func (t *transaction) plan() []string {
 	case !ok:
 		t.rest(failed(mail.CodeBadMailbox, mail.Enhanced{5, 1, 7}, "the sender's address cannot be sent"))
 		return nil
-	case !able && (needs8 || env.UTF8 && t.header8()):
+	case !able && (needs8 || env.UTF8 && t.has8(true)):
 		t.rest(failed(mail.CodeBadMailbox, mail.Enhanced{5, 6, 7}, s.hop+" does not offer SMTPUTF8, and the sender's address or the header needs it")) // RFC 6531 §3.5
+		return nil
+	}
+	if s.strict8 && !s.has("8BITMIME") && t.has8(false) { // RFC 6152 §3
+		t.rest(failed(mail.CodeFailed, mail.Enhanced{5, 6, 3}, "the message holds octets beyond ASCII, and "+s.hop+" does not offer 8BITMIME"))
 		return nil
 	}
 	smtputf8 := able && (env.UTF8 || needs8)
@@ -158,15 +162,20 @@ func (t *transaction) plan() []string {
 	return append(commands, "DATA")
 }
 
-// header8 reports whether the header holds octets beyond ASCII: a client that
-// asks for SMTPUTF8 often does not need it. When in doubt it does.
-func (t *transaction) header8() bool {
+// has8 reports whether the message, or its header, holds octets beyond ASCII: a
+// client that asks for SMTPUTF8 or 8BITMIME often does not need it, and one that
+// needs it often does not ask. When in doubt it does.
+func (t *transaction) has8(header bool) bool {
 	body, err := t.m.body()
 	if err != nil {
 		return true
 	}
 	defer func() { _ = body.Close() }()
-	r := bufio.NewReader(io.LimitReader(body, 256<<10))
+	src := io.Reader(body)
+	if header {
+		src = io.LimitReader(body, 256<<10)
+	}
+	r := bufio.NewReader(src)
 	for {
 		line, err := r.ReadSlice('\n')
 		for _, c := range line {
@@ -174,7 +183,7 @@ func (t *transaction) header8() bool {
 				return true
 			}
 		}
-		if len(bytes.TrimRight(line, "\r\n")) == 0 && err == nil {
+		if header && len(bytes.TrimRight(line, "\r\n")) == 0 && err == nil {
 			return false // the empty line: the header is over
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
