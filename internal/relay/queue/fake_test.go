@@ -358,7 +358,7 @@ func run(t *testing.T, o Options, mem *memory, c *courier) *bench {
 
 // order does one thing to one message, as an operator.
 func (b *bench) order(verb Verb, id spool.ID, reason string) error {
-	_, err := b.act(b.t.Context(), verb, id, word{reason: reason})
+	_, err := b.act(b.t.Context(), verb, picked{id: id}, word{reason: reason})
 	return err
 }
 

@@ -191,7 +191,7 @@ func (q *Queue) each(ctx context.Context, verb Verb, piece []picked, by word) ([
 				}
 				a := &all[i]
 				a.id = piece[i].id
-				if a.note, a.err = q.act(ctx, verb, a.id, by); a.err != nil && fate(a.err) == "" {
+				if a.note, a.err = q.act(ctx, verb, piece[i], by); a.err != nil && fate(a.err) == "" {
 					stop.Store(true)
 				}
 			}

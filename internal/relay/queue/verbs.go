@@ -41,20 +41,20 @@ type word struct{ reason, operator string }
 
 // act does one thing to one entry: in memory, and in the store, which has not
 // brought it to the disk by then. note is what else there is to know of it.
-func (q *Queue) act(ctx context.Context, verb Verb, id spool.ID, by word) (note string, err error) {
+func (q *Queue) act(ctx context.Context, verb Verb, p picked, by word) (note string, err error) {
 	if verb.changes() {
-		a := q.change(verb, []picked{{id: id}}, by)[0]
+		a := q.change(verb, []picked{p}, by)[0]
 		return a.note, a.err
 	}
 	q.mu.Lock()
-	it := q.sched.items[id]
+	it := q.sched.items[p.id]
 	q.mu.Unlock()
 	if it == nil {
 		return "", spool.ErrNotFound
 	}
 	q.lock(it)
 	defer q.unlock(it)
-	current, err := q.entry(it)
+	current, err := q.current(it, p)
 	if err != nil {
 		return "", err
 	}

@@ -101,6 +101,22 @@ func decodeRecord(id ID, rec []byte, v any) (flags byte, err error) {
 	if err != nil {
 		return 0, err
 	}
+	quick := false
+	switch v := v.(type) {
+	case *entryRecord:
+		var r entryRecord
+		if r, quick = quickEntry(payload); quick {
+			*v = r
+		}
+	case *stateRecord:
+		var r stateRecord
+		if r, quick = quickState(payload); quick {
+			*v = r
+		}
+	}
+	if quick {
+		return flags, nil
+	}
 	if err := json.Unmarshal(payload, v); err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
