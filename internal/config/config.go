@@ -122,9 +122,9 @@ func (v Verify) String() string {
 
 // Deliver says how mail leaves.
 type Deliver struct {
-	Smarthosts []Smarthost        // empty: to the MX of each domain
-	TLS        string             // TLSOpportunistic, TLSEncrypt, TLSVerify, TLSDANE or TLSOff
-	TLSPolicy  map[string]TLSRule // by domain, ".domain", or smarthost: lower case, an address without brackets
+	Smarthosts []Smarthost // empty: to the MX of each domain
+	TLS        string      // TLSOpportunistic, TLSEncrypt, TLSVerify, TLSDANE or TLSOff
+	TLSPolicy  TLSRules
 	MTASTS     bool
 	TLSReports TLSReports
 	Resolver   netip.AddrPort // on this machine, validating; invalid: none

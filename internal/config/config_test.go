@@ -407,10 +407,12 @@ func TestLogValueReadsLikeTheFile(t *testing.T) {
 // The structures read as in the file too, in the log and in what --check prints.
 func TestStructuresReadLikeTheFile(t *testing.T) {
 	for want, v := range map[string]any{
-		`{id: 7, installation: 77, keyFile: "/etc/gatepost/app.pem"}`:  App{7, 77, "/etc/gatepost/app.pem"},
-		`{listen: "127.0.0.1:9588", secretFile: "/etc/gatepost/hook"}`: Webhook{"127.0.0.1:9588", "/etc/gatepost/hook"},
-		`{keys: ["/a", "/b"], github: {postmasters: "postmasters"}}`:   Verify{[]string{"/a", "/b"}, "postmasters"},
-		`{github: {postmasters: "postmasters"}}`:                       Verify{nil, "postmasters"},
+		`{id: 7, installation: 77, keyFile: "/etc/gatepost/app.pem"}`:                                   App{7, 77, "/etc/gatepost/app.pem"},
+		`{listen: "127.0.0.1:9588", secretFile: "/etc/gatepost/hook"}`:                                  Webhook{"127.0.0.1:9588", "/etc/gatepost/hook"},
+		`{keys: ["/a", "/b"], github: {postmasters: "postmasters"}}`:                                    Verify{[]string{"/a", "/b"}, "postmasters"},
+		`{".a.example": {tls: "dane"}, "b.example": {tls: "verify", mx: ["*.c.example", "d.example"]}}`: TLSRules{"b.example": {TLSVerify, []string{"*.c.example", "d.example"}}, ".a.example": {TLS: TLSDANE}},
+		`{}`:                                     TLSRules(nil),
+		`{github: {postmasters: "postmasters"}}`: Verify{nil, "postmasters"},
 	} {
 		if got := fmt.Sprintf("%+v", v); got != want {
 			t.Errorf("%s, want %s", got, want)

@@ -31,6 +31,19 @@ type TLSRule struct {
 	MX  []string // hosts, or "*.host"; lower case; empty: any
 }
 
+// TLSRules are rules by domain, ".domain", or smarthost: lower case, an address
+// without brackets.
+type TLSRules map[string]TLSRule
+
+// String is the rules as the file has them.
+func (r TLSRules) String() string {
+	list := make([]string, 0, len(r))
+	for _, key := range slices.Sorted(maps.Keys(r)) {
+		list = append(list, fmt.Sprintf("%q: %s", key, r[key]))
+	}
+	return "{" + strings.Join(list, ", ") + "}"
+}
+
 // TLSReports says whether domains are told how TLS with them went.
 type TLSReports struct {
 	Contact mail.Address // zero: they are not
@@ -46,13 +59,13 @@ func (r TLSRule) String() string {
 
 // tlsPolicy reads what is asked of some next hops. Its keys have dots, so that
 // the paths of document do not reach below it.
-func (d *document) tlsPolicy(raw map[string]TLSRule) map[string]TLSRule {
+func (d *document) tlsPolicy(raw map[string]TLSRule) TLSRules {
 	const path = "deliver.tlsPolicy"
 	if len(raw) > maxTLSRules {
 		d.wrong(path, fmt.Sprintf("%s has %d entries, and may have %d", path, len(raw), maxTLSRules))
 		return nil
 	}
-	var out map[string]TLSRule
+	var out TLSRules
 	for _, key := range slices.Sorted(maps.Keys(raw)) {
 		rule := raw[key]
 		wrong := func(message string, field ...string) {
@@ -79,7 +92,7 @@ func (d *document) tlsPolicy(raw map[string]TLSRule) map[string]TLSRule {
 			rule.MX[i] = host
 		}
 		if out == nil {
-			out = make(map[string]TLSRule, len(raw))
+			out = make(TLSRules, len(raw))
 		}
 		out[name] = rule
 	}

@@ -204,6 +204,7 @@ signed.example.              60 IN MX 60 alias2.signed.example.
 signed.example.              60 IN MX 70 out.signed.example.
 signed.example.              60 IN MX 80 badtlsa.signed.example.
 signed.example.              60 IN MX 90 badaddr.signed.example.
+signed.example.              60 IN MX 97 cname.signed.example.
 signed.example.              60 IN MX 95 badaaaa.signed.example.
 mx.signed.example.           60 IN A 192.0.2.1
 _25._tcp.mx.signed.example.  60 IN TLSA `+someKey+`
@@ -225,6 +226,8 @@ _25._tcp.badaaaa.signed.example. 60 IN TLSA `+someKey+`
 implicit.signed.example.     60 IN A 192.0.2.7
 _25._tcp.implicit.signed.example. 60 IN TLSA `+someKey+`
 moved.signed.example.        60 IN CNAME signed.example.
+cname.signed.example.        60 IN A 192.0.2.8
+_25._tcp.cname.signed.example. 60 IN CNAME _25._tcp.mx.plain.example.
 txt.signed.example.          60 IN TXT "one " "text"
 `, func(name string, kind uint16) bool {
 		return name == "_25._tcp.badtlsa.signed.example." && kind == dns.TypeTLSA ||
@@ -254,6 +257,7 @@ _25._tcp.mx.plain.example.  60 IN TLSA ` + someKey + "\n"
 		{domain: "signed.example", host: "alias.signed.example", want: Usable, base: "mx.signed.example", secureMX: true},
 		{domain: "signed.example", host: "alias2.signed.example", want: Usable, base: "alias2.signed.example", secureMX: true},
 		{domain: "signed.example", host: "out.signed.example", want: Usable, base: "out.signed.example", secureMX: true},
+		{domain: "signed.example", host: "cname.signed.example", want: Insecure, secureMX: true},
 		{domain: "signed.example", host: "badtlsa.signed.example", err: "SERVFAIL"},
 		{domain: "signed.example", host: "badaddr.signed.example", err: "SERVFAIL"},
 		{domain: "signed.example", host: "badaaaa.signed.example", err: "SERVFAIL"},
@@ -282,7 +286,7 @@ _25._tcp.mx.plain.example.  60 IN TLSA ` + someKey + "\n"
 
 	mxs, err := r.LookupMX(t.Context(), "moved.signed.example.")
 	slices.SortFunc(mxs, func(a, b *net.MX) int { return cmp.Compare(a.Pref, b.Pref) })
-	if err != nil || len(mxs) != 10 || mxs[0].Host != "mx.signed.example." || mxs[0].Pref != 10 {
+	if err != nil || len(mxs) != 11 || mxs[0].Host != "mx.signed.example." || mxs[0].Pref != 10 {
 		t.Errorf("%v, %v", mxs, err)
 	}
 	if addrs, err := r.LookupNetIP(t.Context(), "ip", "alias.signed.example."); err != nil || len(addrs) != 1 || addrs[0].String() != "192.0.2.1" {

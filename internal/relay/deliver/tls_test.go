@@ -225,7 +225,7 @@ func TestAKeptConnectionIsReusedForWhatItSatisfies(t *testing.T) {
 		Resolver:   zone{ip: map[string][]string{"sink.example.org": {"192.0.2.1"}}},
 		Dialer:     dialMap{"192.0.2.1:25": s.addr()},
 		TLS:        &tls.Config{RootCAs: roots, InsecureSkipVerify: true},
-		Timeouts:   patient(),
+		Guard:      known{},
 		Reuse:      Reuse{Idle: time.Minute},
 	})
 	for i, c := range []struct {
@@ -243,6 +243,19 @@ func TestAKeptConnectionIsReusedForWhatItSatisfies(t *testing.T) {
 		}
 		s.mu.Unlock()
 	}
+	if n := testutil.ToFloat64(courier.metrics.connections.WithLabelValues("stale")); n > 0 {
+		t.Errorf("%v connections were tried in vain", n)
+	}
+}
+
+// known is a Guard that knows whose host it is, and asks for a certificate only
+// where the message does.
+type known struct{}
+
+func (known) Demand(ctx context.Context, hop Hop) Demand {
+	d := opportunistic{}.Demand(ctx, hop)
+	d.Secure = true
+	return d
 }
 
 // What came of TLS on a connection is told, for reports, also where mail goes on.

@@ -389,3 +389,25 @@ func FuzzCompose(f *testing.F) {
 		wellFormed(t, msg)
 	})
 }
+
+// What failed for want of encryption is not put down to the recipient's rules,
+// if it was the message that asked for it. RFC 8689 §5.
+func TestAdviceOnRequireTLS(t *testing.T) {
+	for _, c := range []struct {
+		requireTLS bool
+		s          mail.Enhanced
+		want       string
+	}{
+		{true, mail.Enhanced{5, 7, 30}, "(REQUIRETLS)"},
+		{true, mail.Enhanced{5, 7, 10}, "(REQUIRETLS)"},
+		{true, mail.Enhanced{5, 7, 1}, "by its own rules"},
+		{false, mail.Enhanced{5, 7, 10}, "by its own rules"},
+	} {
+		e := entry()
+		e.Envelope.RequireTLS = c.requireTLS
+		r := &report{o: options(), kind: Failure, e: e, about: []int{0}}
+		if got := r.advice(c.s); !strings.Contains(got, c.want) {
+			t.Errorf("%v: %s", c.s, got)
+		}
+	}
+}

@@ -96,6 +96,9 @@ func (r *report) advice(s mail.Enhanced) string {
 	if r.aboutNotice() {
 		return "see in the attached report which mail failed, and give the machine a sender's address that takes mail and is read."
 	}
+	if r.e.Envelope.RequireTLS && s[1] == 7 && (s[2] == 10 || s[2] == 30) { // RFC 8689 §5
+		return "the message may go over encrypted connections only (REQUIRETLS), and the recipient's system does not offer what that takes. Send it without that wish, or reach the recipient in another way."
+	}
 	postmaster := mail.Printable(r.o.Postmaster, maxAddress)
 	switch [2]int{s[1], s[2]} {
 	case [2]int{1, 1}, [2]int{1, 3}, [2]int{1, 6}, [2]int{2, 1}:

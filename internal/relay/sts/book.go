@@ -158,6 +158,11 @@ func (b *Book) Find(ctx context.Context, domain string) (*Policy, error) {
 		select {
 		case <-flight: // and see what came of it
 		case <-ctx.Done():
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if e := b.known[domain]; e != nil && b.now().Before(e.end()) {
+				return e.inForce(), nil
+			}
 			return nil, ctx.Err()
 		}
 	}

@@ -234,6 +234,7 @@ func TestAPolicyIsKept(t *testing.T) {
 	w.later(askAfter)
 	w.set(func() { w.txt = nil })
 	w.expect(b, "enforce mx.example.org", 3, 1) // no record any more
+	w.expect(b, "enforce mx.example.org", 3, 1)
 	w.later(askAfter)
 	w.set(func() { w.txtErr = errors.New("timeout") })
 	w.expect(b, "enforce mx.example.org", 4, 1)
@@ -386,5 +387,21 @@ func TestTheBookIsBounded(t *testing.T) {
 	b.mu.Unlock()
 	if n != maxPolicies || m > maxAbsent || first != nil {
 		t.Errorf("%d policies, %d without, %v", n, m, first)
+	}
+}
+
+// Who waits for another's look-up and has no more time gets what is kept.
+func TestWhoWaitsInVainHasWhatIsKept(t *testing.T) {
+	w := newWorld(t)
+	b := w.open()
+	w.expect(b, "enforce mx.example.org", 1, 1)
+	w.later(askAfter)
+	b.mu.Lock()
+	b.flying["example.org"] = make(chan struct{})
+	b.mu.Unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if p, err := b.Find(ctx, "example.org"); p == nil || err != nil {
+		t.Errorf("%v, %v", p, err)
 	}
 }

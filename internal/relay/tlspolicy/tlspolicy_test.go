@@ -224,3 +224,11 @@ func TestWhatThePolicyOfADomainSays(t *testing.T) {
 		})
 	}
 }
+
+// What the signed DNS says counts alone, even if a policy is known.
+func TestDANEBeatsAPolicy(t *testing.T) {
+	k := known{finding: &dane.Finding{Standing: dane.Usable, Base: "mx.example"}, policy: &sts.Policy{Mode: sts.Enforce, MX: []string{"other.example"}}}
+	if d := decide(ruling{}, k, deliver.Hop{Domain: "example.org", Host: "mx.example"}); word(d) != "dane" {
+		t.Errorf("%+v", d)
+	}
+}
