@@ -74,6 +74,8 @@ type tuning struct {
 	// How long a look at a disk with plenty of room is good for, in time; in
 	// octets it is half of what is above the reserve.
 	glance time.Duration
+	// What brings an older spool up, in order; see upgrades.
+	upgrades []upgrade
 }
 
 // openEngine opens pebble as the prototype's measurements recommend: a small

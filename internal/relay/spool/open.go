@@ -14,10 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Format is the version of the layout below Dir that this code reads and
-// writes: keys, records and file names. A newer one is refused on Open.
-const Format = 1
-
 // DefaultReserve is the free space below which nothing new is accepted.
 const DefaultReserve = 256 << 20
 
@@ -77,7 +73,7 @@ type Spool struct {
 // a crash left behind: temporary files, and bodies that no record names. A
 // body that any record names, damaged ones included, is never removed.
 func Open(o Options) (*Spool, error) {
-	return openTuned(o, tuning{memory: 8 << 20, patience: 2 * time.Minute, glance: 50 * time.Millisecond})
+	return openTuned(o, tuning{memory: 8 << 20, patience: 2 * time.Minute, glance: 50 * time.Millisecond, upgrades: upgrades()})
 }
 
 func openTuned(o Options, t tuning) (_ *Spool, err error) {
@@ -121,6 +117,10 @@ func openTuned(o Options, t tuning) (_ *Spool, err error) {
 			return nil, fmt.Errorf("spool: syncing %s: %w", dir, err)
 		}
 	}
+	made, err := s.checkCreated()
+	if err != nil {
+		return nil, err
+	}
 	if s.db, err = s.openOrRestart(engine); err != nil {
 		return nil, fmt.Errorf("spool: opening %s: %w", engine, err)
 	}
@@ -130,10 +130,7 @@ func openTuned(o Options, t tuning) (_ *Spool, err error) {
 			s.Close()
 		}
 	}()
-	if err := s.checkFormat(); err != nil {
-		return nil, err
-	}
-	if err := s.markCreated(); err != nil {
+	if err := s.bringUp(made); err != nil {
 		return nil, err
 	}
 	newest, err := s.census()
@@ -178,9 +175,6 @@ func (s *Spool) Close() error {
 	return nil
 }
 
-// created names the file that says that the engine was once made in full.
-const created = "created"
-
 // openOrRestart opens the engine. A crash while the engine is first made can
 // leave what cannot be opened; as long as the file created is missing nothing
 // can have been acknowledged, and such a beginning is put aside.
@@ -204,43 +198,6 @@ func (s *Spool) openOrRestart(engine string) (*pebble.DB, error) {
 		return nil, err
 	}
 	return s.openEngine(engine)
-}
-
-// markCreated makes the file created, for good.
-func (s *Spool) markCreated() error {
-	path := s.fs.PathJoin(s.dir, created)
-	if _, err := s.fs.Stat(path); err == nil {
-		return nil
-	}
-	f, err := s.fs.Create(path, vfs.WriteCategoryUnspecified)
-	if err == nil {
-		err = errors.Join(f.Sync(), f.Close(), s.syncDir(s.dir))
-	}
-	if err != nil {
-		return s.noSpace("marking the spool as made", err)
-	}
-	return nil
-}
-
-var keyFormat = []byte("mformat")
-
-// checkFormat stamps a new spool and refuses one that a newer relay has written.
-func (s *Spool) checkFormat() error {
-	value, found, err := s.get(keyFormat)
-	if err != nil {
-		return fmt.Errorf("spool: reading the format version: %w", err)
-	}
-	if !found {
-		return s.apply(func(b *pebble.Batch) error { return b.Set(keyFormat, fmt.Append(nil, Format), nil) }, pebble.Sync)
-	}
-	var version int
-	if _, err := fmt.Sscanf(string(value), "%d", &version); err != nil {
-		return fmt.Errorf("spool: %s holds no spool: its format version is %q", s.dir, value)
-	}
-	if version > Format {
-		return fmt.Errorf("spool: %s was written by a newer gatepostd (format %d, this one knows %d): start that one again, or let it drain the spool first", s.dir, version, Format)
-	}
-	return nil
 }
 
 // census counts the entries and finds the newest ID ever kept here.
