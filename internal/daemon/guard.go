@@ -12,6 +12,7 @@ import (
 	"example.edu/gatepost/internal/relay/sts"
 	"example.edu/gatepost/internal/relay/tlspolicy"
 	"example.edu/gatepost/internal/relay/tlsreport"
+	"example.edu/gatepost/internal/status"
 )
 
 // guard gives a courier who says what is demanded of next hops. What is looked
@@ -69,6 +70,19 @@ func (r *relay) guardLoops() (list []loop) {
 		list = append(list, loop{"TLS reports", r.reports.Run})
 	}
 	return list
+}
+
+// resolverReport is how the resolver for delivery stands; nil before it was asked.
+func (r *relay) resolverReport() *status.Resolver {
+	h, asked := r.dane.Health()
+	if !asked {
+		return nil
+	}
+	out := &status.Resolver{Address: h.Server, Validates: h.Validates}
+	if h.Err != nil {
+		out.Error = h.Err.Error()
+	}
+	return out
 }
 
 // A reportBox sends TLS reports. The queue is made after those who count.

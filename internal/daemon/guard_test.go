@@ -84,6 +84,9 @@ func TestWhatADomainDemandsIsKept(t *testing.T) {
 				_, out := w.gatepost("queue", "list")
 				return strings.Contains(out, tt.want)
 			})
+			if r := w.report().Resolver; r == nil || !r.Validates || r.Error != "" {
+				t.Errorf("the resolver: %+v", r)
+			}
 		})
 	}
 }

@@ -40,6 +40,9 @@ func (r *relay) newStatus(c *config.Relay) *status.Server {
 	if r.dkim != nil {
 		sources.DKIM = r.dkim.report
 	}
+	if r.dane != nil {
+		sources.Resolver = r.resolverReport
+	}
 	return status.New(status.Options{
 		Host:     c.Hostname,
 		Version:  Version(),

@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -64,6 +65,11 @@ func judge(r *Report) []Finding {
 	}
 	if k := r.DKIM; k != nil && k.Error != "" {
 		look("mend the file; it is read again when it changes", "mail is signed with the DKIM keys before: %s", k.Error)
+	}
+	if d := r.Resolver; d != nil && d.Error != "" {
+		wrong("start the resolver at "+d.Address+", or name another as deliver.resolver", "the resolver for delivery does not answer, and mail waits: %s", d.Error)
+	} else if d != nil && !d.Validates {
+		wrong("give it the root's trust anchor (unbound: auto-trust-anchor-file); dig +ad . SOA @"+hostOf(d.Address)+" must then show the flag ad", "the resolver for delivery, %s, does not validate (DNSSEC), so there is no DANE", d.Address)
 	}
 	if c := r.Config; c.Error != "" {
 		look("gatepostd --config "+c.File+" --check", "the configuration file has problems; the one before stays in force")
@@ -164,6 +170,18 @@ func judgeQueue(r *Report, look func(do, format string, args ...any)) {
 				d.Name, d.Deferrals, count(d.Entries, "message waits", "messages wait"), d.Said)
 		}
 	}
+}
+
+// hostOf is an address without its port, as dig takes it.
+func hostOf(address string) string {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return address
+	}
+	if at.Port() == 53 {
+		return at.Addr().String()
+	}
+	return fmt.Sprintf("%s -p %d", at.Addr(), at.Port())
 }
 
 func orElse(s, other string) string {

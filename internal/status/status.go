@@ -43,6 +43,7 @@ type Report struct {
 	Certificate *Certificate `json:"certificate,omitempty"` // nil: none
 	Webhook     *Webhook     `json:"webhook,omitempty"`     // nil: none
 	DKIM        *DKIM        `json:"dkim,omitempty"`        // nil: nothing is signed
+	Resolver    *Resolver    `json:"resolver,omitempty"`    // nil: the system's
 }
 
 // A Level says how bad a Finding is.
@@ -198,6 +199,13 @@ type DKIM struct {
 	Error string `json:"error,omitempty"` // of the last reading; the keys before stay in use
 }
 
+// Resolver is how the resolver for delivery stands.
+type Resolver struct {
+	Address   string `json:"address"`
+	Validates bool   `json:"validates"`       // by DNSSEC
+	Error     string `json:"error,omitempty"` // why it does not answer
+}
+
 // Sources tell a Server what it reports. Each is called for each report and
 // must return soon; one that is nil tells nothing.
 type Sources struct {
@@ -214,8 +222,9 @@ type Sources struct {
 	Certificate func() *Certificate
 	Webhook     func() *Webhook
 	DKIM        func() *DKIM
-	Spool       func() error // why it accepts no message; nil if it does
-	Ending      func() bool  // it was asked to end, and takes no new clients
+	Resolver    func() *Resolver // nil as long as it was not asked
+	Spool       func() error     // why it accepts no message; nil if it does
+	Ending      func() bool      // it was asked to end, and takes no new clients
 
 	Address func(netip.Addr) Address // Host and At are filled in by Server
 }
@@ -265,6 +274,9 @@ func read(o Options, now time.Time) Report {
 	}
 	if s.DKIM != nil {
 		r.DKIM = s.DKIM()
+	}
+	if s.Resolver != nil {
+		r.Resolver = s.Resolver()
 	}
 	g := &r.Register
 	if g.Condition == "" {

@@ -182,6 +182,10 @@ func scenarios() map[string]status.Options {
 	refused.Sources.DKIM = func() *status.DKIM {
 		return &status.DKIM{Error: "dkim: the key of example.edu, selector a, in /etc/k: there is no private key in PEM in it"}
 	}
+	refused.Sources.Resolver = func() *status.Resolver { return &status.Resolver{Address: "127.0.0.1:5353"} }
+	putOff.Sources.Resolver = func() *status.Resolver {
+		return &status.Resolver{Address: "127.0.0.1:53", Error: "dial udp 127.0.0.1:53: connection refused"}
+	}
 	busy := well()
 	busy.Sources.Senders = func() status.Senders {
 		list := make([]status.Sender, 30)

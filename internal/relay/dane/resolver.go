@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -30,6 +31,7 @@ type Resolver struct {
 	now       func() time.Time
 	log       *slog.Logger
 	validates func(bool) // tells the gauge
+	health    atomic.Pointer[Health]
 }
 
 // Options of a Resolver. Server is required.

@@ -40,6 +40,21 @@ func (r *Resolver) Run(ctx context.Context) error {
 	}
 }
 
+// Health is what Run found last.
+type Health struct {
+	Server    string
+	Validates bool
+	Err       error // why it does not answer
+}
+
+// Health is what Run found last; false before it has looked.
+func (r *Resolver) Health() (Health, bool) {
+	if h := r.health.Load(); h != nil {
+		return *h, true
+	}
+	return Health{}, false
+}
+
 // A state is how the resolver stands.
 type state uint8
 
@@ -55,6 +70,7 @@ func (r *Resolver) look(ctx context.Context, before state) state {
 		return before
 	}
 	r.validates(yes)
+	r.health.Store(&Health{Server: r.server, Validates: yes, Err: err})
 	switch {
 	case err != nil && before != stateDown:
 		r.log.Error("the resolver for delivery does not answer, and mail waits", "event", "dane.resolver_failed", "address", r.server, "err", err)

@@ -61,6 +61,9 @@ func TestTheResolverIsWatched(t *testing.T) {
 		if c.event == "" && log.Len() > 0 || c.event != "" && (strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "event="+c.event)) {
 			t.Errorf("step %d: %s", i, log.String())
 		}
+		if h, asked := r.Health(); !asked || h.Validates != (c.validates && !c.fails) || (h.Err != nil) != c.fails {
+			t.Errorf("step %d: %+v", i, h)
+		}
 		want := "gatepost_dane_resolver_validates 0"
 		if c.validates && !c.fails {
 			want = "gatepost_dane_resolver_validates 1"
