@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -93,6 +94,67 @@ func TestAWalkGoesByPieces(t *testing.T) {
 		}
 		if !slices.Equal(seen, want) {
 			t.Errorf("%d seen, and not %d", len(seen), len(want))
+		}
+	})
+}
+
+// TestWhatIsDueDoesNotWaitForARecheck of a long queue.
+func TestWhatIsDueDoesNotWaitForARecheck(t *testing.T) {
+	var slow atomic.Bool
+	o := Options{Schedule: []time.Duration{time.Hour}, Held: func(e *spool.Entry) string {
+		if slow.Load() {
+			<-time.After(time.Second)
+		}
+		return ""
+	}}
+	bubble(t, o, func(b *bench) {
+		b.c.set(func() { // the others wait for an hour and more
+			b.c.outcomes = func(to mail.Address, nth int) mail.Result {
+				if to.Local == "due" && nth > 1 {
+					return mail.Result{Outcome: mail.Delivered}
+				}
+				return mail.Result{RemoteMTA: "mx", Status: mail.Status{Code: 450}}
+			}
+		})
+		b.send("r", "due@two.example")
+		pass(30 * time.Minute)
+		for i := range 20 * walkStep {
+			b.send("r", fmt.Sprintf("late%d@one.example", i))
+		}
+		pass(20 * time.Minute)
+		slow.Store(true)
+		b.Recheck()
+		pass(30 * time.Minute)
+		if b.c.delivered("due@two.example") != 1 {
+			t.Error("it waits for all that is looked at")
+		}
+		slow.Store(false)
+		pass(time.Hour)
+	})
+}
+
+// TestWhatIsDueTogetherIsMadeReadyByPieces: no lock is held for all of it.
+func TestWhatIsDueTogetherIsMadeReadyByPieces(t *testing.T) {
+	bubble(t, Options{}, func(b *bench) {
+		synctest.Wait()
+		b.mu.Lock()
+		at := time.Now().Add(time.Hour)
+		for i := range 5000 {
+			e := b.mem.put(message("r", fmt.Sprintf("x%d@one.example", i)), nil)
+			e.Attempts, e.Next = 1, at
+			b.add(e, false)
+		}
+		b.sched.advance(at)
+		if n := b.sched.depth[ready]; n != advanceDests*refreshJobs {
+			t.Errorf("%d are made ready at once", n)
+		}
+		if wake := b.sched.nextWake(at); wake.IsZero() || wake.After(at) {
+			t.Errorf("the rest waits until %v", wake)
+		}
+		b.mu.Unlock()
+		pass(2 * time.Hour)
+		if b.mem.len() != 0 {
+			t.Errorf("%d are left", b.mem.len())
 		}
 	})
 }

@@ -311,6 +311,10 @@ func (q *Queue) reconsider(ctx context.Context) {
 			e.ID, e.Envelope.Client, e.Envelope.Registration, e.Envelope.Arrival = it.id, it.client.Value(), it.registration.Value(), it.arrival
 			q.hold(it, q.o.Held(&e))
 		}
+		q.mu.Lock()
+		q.sched.advance(time.Now()) // Run is here, and what is due does not wait for the walk
+		q.staff()
+		q.mu.Unlock()
 	})
 }
 

@@ -205,8 +205,8 @@ func (s *schedule) setState(j *job, st state) {
 
 // refresh brings a destination's place in wakes and runnable up to date.
 func (s *schedule) refresh(d *destination, now time.Time) {
-	for len(d.waiting) > 0 && !d.waiting[0].next.After(now) {
-		s.enqueue(heap.Pop(&d.waiting).(*job))
+	for n := 0; n < refreshJobs && len(d.waiting) > 0 && !d.waiting[0].next.After(now); n++ {
+		s.enqueue(heap.Pop(&d.waiting).(*job)) // what is left has d woken at once
 	}
 	var wakeAt time.Time
 	switch {
@@ -263,9 +263,17 @@ func (s *schedule) setCheck(it *item, at time.Time) {
 	}
 }
 
-// advance makes ready what is due at now.
+// How much of what is due together is made ready at a time, so that nobody
+// waits for a million.
+const (
+	refreshJobs  = 64 // of one destination
+	advanceDests = 16
+)
+
+// advance makes ready some of what is due at now. If there is more, nextWake is
+// not after now.
 func (s *schedule) advance(now time.Time) {
-	for len(s.wakes) > 0 && !s.wakes[0].wakeAt.After(now) {
+	for n := 0; n < advanceDests && len(s.wakes) > 0 && !s.wakes[0].wakeAt.After(now); n++ {
 		s.refresh(s.wakes[0], now)
 	}
 }
