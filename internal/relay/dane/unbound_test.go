@@ -194,6 +194,10 @@ const someKey = "3 1 1 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 // What the DNS says of a host is believed as far as it is signed, and what is
 // forged or suppressed stops the mail. RFC 7672 §2.2. The resolver is real.
 func TestFindAgainstUnbound(t *testing.T) {
+	var many strings.Builder // too long for a datagram
+	for i := range 40 {
+		fmt.Fprintf(&many, "_25._tcp.many.signed.example. 60 IN TLSA 3 1 1 %064x\n", i)
+	}
 	signed, key := sign(t, "signed.example.", `
 signed.example.              60 IN MX 10 mx.signed.example.
 signed.example.              60 IN MX 20 mx.plain.example.
@@ -228,8 +232,10 @@ _25._tcp.implicit.signed.example. 60 IN TLSA `+someKey+`
 moved.signed.example.        60 IN CNAME signed.example.
 cname.signed.example.        60 IN A 192.0.2.8
 _25._tcp.cname.signed.example. 60 IN CNAME _25._tcp.mx.plain.example.
+many.signed.example.         60 IN A 192.0.2.10
+signed.example.              60 IN MX 98 many.signed.example.
 txt.signed.example.          60 IN TXT "one " "text"
-`, func(name string, kind uint16) bool {
+`+many.String(), func(name string, kind uint16) bool {
 		return name == "_25._tcp.badtlsa.signed.example." && kind == dns.TypeTLSA ||
 			name == "badaddr.signed.example." && kind == dns.TypeA ||
 			name == "badaaaa.signed.example." && kind == dns.TypeAAAA
@@ -249,6 +255,7 @@ _25._tcp.mx.plain.example.  60 IN TLSA ` + someKey + "\n"
 		base         string
 		secureMX     bool
 		err          string
+		records      int
 	}{
 		{domain: "signed.example", host: "mx.signed.example", want: Usable, base: "mx.signed.example", secureMX: true},
 		{domain: "signed.example", host: "none.signed.example", want: None, secureMX: true},
@@ -258,6 +265,7 @@ _25._tcp.mx.plain.example.  60 IN TLSA ` + someKey + "\n"
 		{domain: "signed.example", host: "alias2.signed.example", want: Usable, base: "alias2.signed.example", secureMX: true},
 		{domain: "signed.example", host: "out.signed.example", want: Usable, base: "out.signed.example", secureMX: true},
 		{domain: "signed.example", host: "cname.signed.example", want: Insecure, secureMX: true},
+		{domain: "signed.example", host: "many.signed.example", want: Usable, base: "many.signed.example", secureMX: true, records: 40},
 		{domain: "signed.example", host: "badtlsa.signed.example", err: "SERVFAIL"},
 		{domain: "signed.example", host: "badaddr.signed.example", err: "SERVFAIL"},
 		{domain: "signed.example", host: "badaaaa.signed.example", err: "SERVFAIL"},
@@ -278,7 +286,7 @@ _25._tcp.mx.plain.example.  60 IN TLSA ` + someKey + "\n"
 				}
 				return
 			}
-			if f.Standing != c.want || f.Base != c.base || f.SecureMX != c.secureMX || (f.Standing == Usable) != (len(f.records) > 0) {
+			if f.Standing != c.want || f.Base != c.base || f.SecureMX != c.secureMX || (f.Standing == Usable) != (len(f.records) > 0) || c.records > 0 && len(f.Records()) != c.records {
 				t.Errorf("%+v", f)
 			}
 		})
@@ -286,7 +294,7 @@ _25._tcp.mx.plain.example.  60 IN TLSA ` + someKey + "\n"
 
 	mxs, err := r.LookupMX(t.Context(), "moved.signed.example.")
 	slices.SortFunc(mxs, func(a, b *net.MX) int { return cmp.Compare(a.Pref, b.Pref) })
-	if err != nil || len(mxs) != 11 || mxs[0].Host != "mx.signed.example." || mxs[0].Pref != 10 {
+	if err != nil || len(mxs) != 12 || mxs[0].Host != "mx.signed.example." || mxs[0].Pref != 10 {
 		t.Errorf("%v, %v", mxs, err)
 	}
 	if addrs, err := r.LookupNetIP(t.Context(), "ip", "alias.signed.example."); err != nil || len(addrs) != 1 || addrs[0].String() != "192.0.2.1" {
