@@ -89,7 +89,8 @@ func (t *transaction) chunked(body io.Reader) {
 func (c *chunker) send(body io.Reader) error {
 	w := c.t.s.chunk
 	_, _ = w.WriteString(c.t.m.seal.fields()) // an error sticks to the writer
-	if err := writeLines(w, body, false); err != nil {
+	defer c.t.s.reading(nil)
+	if err := writeLines(w, c.t.s.reading(body), false); err != nil {
 		return err
 	}
 	if c.last = true; w.Buffered() > 0 {
