@@ -2,7 +2,6 @@ package dane
 
 import (
 	"cmp"
-	"context"
 	"crypto"
 	"fmt"
 	"net"
@@ -120,14 +119,90 @@ type zone struct {
 // startUnbound runs Debian's resolver, validating, with zones of its own.
 func startUnbound(t *testing.T, zones map[string]zone) *Resolver {
 	t.Helper()
-	program := needs(t, "unbound")
-	dir := t.TempDir()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	program, dir := needs(t, "unbound"), t.TempDir()
+	for range 5 { // somebody else may take the port in between
+		at := freePort(t)
+		if unboundAt(t, program, dir, at, zones) {
+			r, err := New(Options{Server: at})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+	}
+	t.Fatal("unbound does not start")
+	return nil
+}
+
+// freePort is one that is free for TCP and for UDP.
+func freePort(t *testing.T) netip.AddrPort {
+	t.Helper()
+	for range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.ListenPacket("udp", l.Addr().String())
+		_ = l.Close()
+		if err == nil {
+			_ = c.Close()
+			return l.Addr().(*net.TCPAddr).AddrPort()
+		}
+	}
+	t.Fatal("no port is free")
+	return netip.AddrPort{}
+}
+
+// unboundAt starts unbound, and reports false if it ends at once.
+func unboundAt(t *testing.T, program, dir string, at netip.AddrPort, zones map[string]zone) bool {
+	t.Helper()
+	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := c.LocalAddr().(*net.UDPAddr).AddrPort()
-	_ = c.Close()
+	defer func() { _ = log.Close() }()
+	cmd := exec.Command(program, "-d", "-c", unboundConf(t, dir, at, zones))
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-ended
+		if t.Failed() {
+			text, _ := os.ReadFile(log.Name())
+			t.Logf("%s", text)
+		}
+	})
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	late := time.NewTimer(20 * time.Second)
+	defer late.Stop()
+	for {
+		select {
+		case <-ended:
+			return false
+		case <-late.C:
+			t.Fatal("unbound does not answer")
+		case <-tick.C:
+		}
+		if conn, err := net.Dial("tcp", at.String()); err == nil {
+			_ = conn.Close()
+			select {
+			case <-ended: // that was somebody else
+				return false
+			default:
+				return true
+			}
+		}
+	}
+}
+
+// unboundConf writes its configuration and the zones.
+func unboundConf(t *testing.T, dir string, at netip.AddrPort, zones map[string]zone) string {
+	t.Helper()
 	var conf strings.Builder
 	fmt.Fprintf(&conf, "server:\n interface: 127.0.0.1@%d\n do-daemonize: no\n use-syslog: no\n chroot: \"\"\n username: \"\"\n pidfile: \"\"\n", at.Port())
 	conf.WriteString(" directory: \"/\"\n verbosity: 0\n num-threads: 1\n module-config: \"validator iterator\"\n access-control: 127.0.0.0/8 allow\n do-not-query-localhost: yes\n ede: yes\n")
@@ -150,43 +225,7 @@ func startUnbound(t *testing.T, zones map[string]zone) *Resolver {
 	if err := os.WriteFile(file, []byte(conf.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(program, "-d", "-c", file)
-	cmd.Stderr = log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		_ = log.Close()
-		if t.Failed() {
-			text, _ := os.ReadFile(log.Name())
-			t.Logf("%s", text)
-		}
-	})
-	r, err := New(Options{Server: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.Port())})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if conn, err := net.Dial("tcp", at.String()); err == nil {
-			_ = conn.Close()
-			return r
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatal("unbound does not answer")
-		}
-	}
+	return file
 }
 
 const someKey = "3 1 1 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"

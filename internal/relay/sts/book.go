@@ -46,7 +46,8 @@ const (
 	lookupFor    = 10 * time.Second    // the TXT record
 	askAfter     = 10 * time.Minute    // the DNS again, whether a policy has changed
 	absentFor    = 10 * time.Minute    // a domain without one
-	failedFor    = 5 * time.Minute     // one that could not be fetched. RFC 8461 §3.3
+	failedFor    = 5 * time.Minute     // one that could not be fetched, doubling up to the next. RFC 8461 §3.3
+	failedMost   = time.Hour           // where nothing goes out on port 443, nobody shall wait for it all the time
 	unknownFor   = time.Minute         // one of which the DNS does not say
 	refreshAfter = 24 * time.Hour      // RFC 8461 §10.2: before an attacker waits for its end
 	refreshRound = time.Hour           //
@@ -88,6 +89,7 @@ type entry struct {
 	fetched time.Time
 	used    time.Time
 	ask     time.Time // when the DNS is asked again
+	fails   int       // fetches in a row
 }
 
 // inForce is its policy; nil if that says that there is none any more.
@@ -104,6 +106,7 @@ func (e *entry) end() time.Time { return e.fetched.Add(max(e.policy.MaxAge, askA
 type absence struct {
 	until time.Time
 	err   error // nil: it has no policy
+	fails int   // fetches in a row
 }
 
 // Open reads what was kept, if anything was. A file that makes no sense is put
@@ -260,22 +263,26 @@ func (b *Book) note(domain string, got asked, now time.Time) {
 		delete(b.known, domain)
 		e = nil
 	}
-	wait := askAfter
+	wait, fails := askAfter, b.absent[domain].fails
+	if e != nil {
+		fails = e.fails
+	}
 	switch {
 	case got.policy != nil:
 		b.keep(domain, &entry{id: got.id, policy: got.policy, fetched: now, used: now, ask: now.Add(askAfter)})
 		return
 	case got.failed:
-		wait = failedFor
+		wait = min(failedFor<<min(fails, 10), failedMost)
+		fails++
 	case got.err != nil:
 		wait = unknownFor
 	}
 	if e != nil {
-		e.ask = now.Add(wait)
+		e.ask, e.fails = now.Add(wait), fails
 		return
 	}
 	if got.none {
-		wait = absentFor
+		wait, fails = absentFor, 0
 	}
 	if len(b.absent) >= maxAbsent {
 		for d, a := range b.absent {
@@ -287,7 +294,7 @@ func (b *Book) note(domain string, got asked, now time.Time) {
 			clear(b.absent) // they are asked again
 		}
 	}
-	b.absent[domain] = absence{now.Add(wait), got.err}
+	b.absent[domain] = absence{now.Add(wait), got.err, fails}
 }
 
 // keep puts a policy in, and the one that was used longest ago out if there is

@@ -278,9 +278,15 @@ func TestFailuresAreRemembered(t *testing.T) {
 	b := w.open()
 	w.expect(b, "unknown: 500", 1, 1)
 	w.expect(b, "unknown: 500", 1, 1)
-	w.later(failedFor)
+	for n, wait := range []time.Duration{failedFor, 2 * failedFor, 4 * failedFor, 8 * failedFor, failedMost, failedMost} {
+		w.later(wait - time.Second)
+		w.expect(b, "unknown: 500", n+1, n+1)
+		w.later(time.Second)
+		w.expect(b, "unknown: 500", n+2, n+2)
+	}
+	w.later(failedMost)
 	w.publish("enforce", "mx.example.org", "604800")
-	w.expect(b, "enforce mx.example.org", 2, 2)
+	w.expect(b, "enforce mx.example.org", 8, 8)
 }
 
 func TestPoliciesAreKeptOverRestarts(t *testing.T) {
