@@ -42,7 +42,7 @@ soak: ## a million messages, and the memory on the way (minutes; MESSAGES=100000
 bench: bench-mail bench-register ## beside Postfix, and beside git: ratios of one run (half an hour)
 
 bench-mail: build ## mail through Gatepost and through Postfix, turn by turn (ROUNDS=3 PHASE=4s CASE=)
-	$(GO) test -count=1 -v -timeout 120m -run TestBench ./internal/daemon \
+	$(GO) test -count=1 -v -timeout 120m -run 'TestBench' ./internal/daemon \
 	  -rounds $(or $(ROUNDS),3) -phase $(or $(PHASE),4s) -case '$(CASE)' -gatepostd $(CURDIR)/$(BIN)/gatepostd
 
 bench-register: build ## what a large register costs beside git itself (LARGE=100000 RELOADS=1000)
