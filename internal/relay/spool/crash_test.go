@@ -263,8 +263,16 @@ func (a *acknowledged) verify(fs vfs.FS) error {
 	if err != nil {
 		return err
 	}
+	named := map[string]bool{}
+	for id := range found {
+		rec, _, err := s.get(entryKey(id))
+		if err != nil {
+			return err
+		}
+		named[fileOf(id, rec)] = true
+	}
 	for _, name := range names {
-		if !found[ID(name)] {
+		if !named[name] {
 			return fmt.Errorf("%s is an orphan and still there", name)
 		}
 	}

@@ -55,8 +55,8 @@ func TestDamage(t *testing.T) {
 	if aside, err := s.Damaged(); !slices.Equal(aside, []ID{bad.ID}) || err != nil {
 		t.Errorf("aside: %v, %v", aside, err)
 	}
-	if _, err := fs.Stat(s.bodyPath(bad.ID)); err != nil {
-		t.Errorf("the body of a damaged entry was collected: %v", err)
+	if files, err := fs.List(s.bodies); len(files) != 1 || err != nil {
+		t.Errorf("the body of a damaged entry was collected: %v, %v", files, err)
 	}
 
 	// A damaged state costs the state: deliver again.
@@ -88,17 +88,29 @@ func TestDamagedBodyFiles(t *testing.T) {
 	defer s.Close()
 	want := body(1, inlineMax+100)
 	e := put(t, s, want)
-	flipped := slices.Clone(want)
+	file := filepath.Join(dir, "bodies", fileName(1))
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipped, another := slices.Clone(whole), slices.Clone(whole)
 	flipped[777] ^= 1
-	for name, data := range map[string][]byte{"flipped": flipped, "torn": want[:inlineMax], "longer": append(slices.Clone(want), 'x')} {
-		if err := os.WriteFile(s.bodyPath(e.ID), data, 0o600); err != nil {
+	another[3]++ // is the owner's name
+	for name, data := range map[string][]byte{"flipped": flipped, "torn": whole[:inlineMax], "of another": another, "without a head": whole[:10]} {
+		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := read(t, s, e.ID); !errors.Is(err, ErrDamaged) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	os.Remove(s.bodyPath(e.ID))
+	if err := os.WriteFile(file, append(slices.Clone(whole), "the rest of a longer one"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(t, s, e.ID); err != nil || !slices.Equal(got, want) {
+		t.Errorf("in a longer file: %v", err)
+	}
+	os.Remove(file)
 	if _, err := read(t, s, e.ID); !errors.Is(err, ErrDamaged) {
 		t.Errorf("missing: %v", err)
 	}
@@ -162,7 +174,7 @@ func newestLog(t *testing.T, fs vfs.FS) string {
 }
 
 // TestBodyFilesOutliveTheirRecords cuts the power at the moment a body's file
-// is removed: a record that came back without it would be a damaged entry.
+// is opened for another body: a record that came back would be a damaged entry.
 func TestBodyFilesOutliveTheirRecords(t *testing.T) {
 	for name, end := range map[string]func(*Spool, *Entry) error{
 		"Remove": func(s *Spool, e *Entry) error { return s.Remove(e.ID) },
@@ -175,7 +187,7 @@ func TestBodyFilesOutliveTheirRecords(t *testing.T) {
 		mem := newDisk()
 		var after *vfs.MemFS // what the disk holds when the file goes
 		s := open(t, errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-			if op.Kind == errorfs.OpRemove && strings.Contains(op.Path, "bodies") {
+			if op.Kind == errorfs.OpOpen && strings.Contains(op.Path, "bodies") {
 				after = mem.CrashClone(vfs.CrashCloneCfg{})
 			}
 			return nil
@@ -184,8 +196,9 @@ func TestBodyFilesOutliveTheirRecords(t *testing.T) {
 		if err := end(s, e); err != nil {
 			t.Fatal(err)
 		}
+		put(t, s, body(2, 2*inlineMax))
 		if after == nil {
-			t.Fatalf("%s: the body stays", name)
+			t.Fatalf("%s: the file is not used again", name)
 		}
 		if _, err := open(t, after).Get(e.ID); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%s: the record would outlive its body: %v", name, err)

@@ -37,71 +37,84 @@ func (s *Spool) putState(b *pebble.Batch, e *Entry) error {
 // the engine it does not wait for the disk, as Update. A body that is a file
 // goes only after its record has gone for good.
 func (s *Spool) Remove(id ID) error {
-	file := false
-	if !s.recent.drop(id) { // what is recent is there, and no file
+	var file string
+	if !s.recent.drop(id) { // what is recent is there, and in no file
 		var err error
 		if file, err = s.locate(id); err != nil {
 			return err
 		}
 	}
 	o := pebble.NoSync
-	if file {
+	if file != "" {
 		o = pebble.Sync
 	}
-	if err := s.apply(func(b *pebble.Batch) error { return dropEntry(b, id, file) }, o); err != nil {
+	if err := s.apply(func(b *pebble.Batch) error { return dropEntry(b, id, file != "") }, o); err != nil {
 		return err
 	}
 	s.metrics.entries.Dec()
-	if file {
-		s.removeBody(id)
+	if file != "" {
+		s.files.give(file, true)
 	}
 	return nil
 }
 
 // settle adds the new state, or the removal, of an entry to a batch. An entry
 // that is gone already is no error.
-func (s *Spool) settle(b *pebble.Batch, e *Entry) (file, gone bool, err error) {
+func (s *Spool) settle(b *pebble.Batch, e *Entry) (file string, gone bool, err error) {
 	if !e.done() {
 		if err := s.putState(b, e); !errors.Is(err, ErrNotFound) {
-			return false, false, err
+			return "", false, err
 		}
-		return false, false, nil // an operator was quicker
+		return "", false, nil // an operator was quicker
 	}
 	file, err = s.locateLocked(e.ID)
 	if errors.Is(err, ErrNotFound) {
-		return false, false, nil
+		return "", false, nil
 	}
 	if err != nil {
-		return false, false, err
+		return "", false, err
 	}
-	return file, true, dropEntry(b, e.ID, file)
+	return file, true, dropEntry(b, e.ID, file != "")
 }
 
-// locate tells whether the body of an entry is a file. The caller of a damaged
-// record wants to be rid of it: all places are cleared then.
-func (s *Spool) locate(id ID) (file bool, err error) {
+// locate tells in which file the body of an entry is; "": it is in the engine.
+// Of a damaged record that cannot be known: its file, if it has one, is
+// collected by the next Open.
+func (s *Spool) locate(id ID) (file string, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.closed {
-		return false, ErrClosed
+		return "", ErrClosed
 	}
 	return s.locateLocked(id)
 }
 
 // locateLocked is locate for callers that hold mu, as all do inside apply.
-func (s *Spool) locateLocked(id ID) (file bool, err error) {
+func (s *Spool) locateLocked(id ID) (file string, err error) {
 	if !id.stored() {
-		return false, ErrNotFound
+		return "", ErrNotFound
 	}
 	rec, found, err := s.getLocked(entryKey(id))
 	if err != nil {
-		return false, fmt.Errorf("spool: reading %s: %w", id, err)
+		return "", fmt.Errorf("spool: reading %s: %w", id, err)
 	}
 	if !found {
-		return false, ErrNotFound
+		return "", ErrNotFound
 	}
+	return fileOf(id, rec), nil
+}
+
+// fileOf is the file that a record names; "" if it names none or is damaged.
+func fileOf(id ID, rec []byte) string {
 	flags, _, err := checkRecord(id, rec)
-	return err != nil || flags&flagFile != 0, nil
+	if err != nil || flags&flagFile == 0 {
+		return ""
+	}
+	var r entryRecord
+	if _, err := decodeRecord(id, rec, &r); err != nil {
+		return ""
+	}
+	return r.file(id, flags)
 }
 
 func dropEntry(b *pebble.Batch, id ID, file bool) error {
@@ -110,19 +123,6 @@ func dropEntry(b *pebble.Batch, id ID, file bool) error {
 		err = errors.Join(err, b.SingleDelete(bodyKey(id), nil))
 	}
 	return err
-}
-
-// removeBody removes a file that no record names any more. What stays is
-// collected by the next Open.
-func (s *Spool) removeBody(id ID) {
-	s.filing.Lock()
-	defer s.filing.Unlock()
-	if named, err := s.names(id); named || err != nil {
-		return // it came again, by Import
-	}
-	if err := s.fs.Remove(s.bodyPath(id)); err != nil && !isNotExist(err) {
-		s.log.Warn("a body cannot be removed; the next start collects it", "event", "spool.remove_failed", "id", id, "err", err)
-	}
 }
 
 // Get returns one entry: ErrNotFound, or ErrDamaged if its record cannot be
@@ -275,9 +275,12 @@ func (s *Spool) Body(id ID) (io.ReadCloser, error) {
 		return nil, err
 	}
 	body := &bodyReader{s: s, id: id, left: r.Size, want: r.Sum}
-	if flags&flagFile != 0 {
-		f, err := s.fs.Open(s.bodyPath(id))
+	if name := r.file(id, flags); name != "" {
+		f, err := s.files.open(name, id, r.Size)
 		if err != nil {
+			if _, found, again := s.get(entryKey(id)); !found && again == nil {
+				return nil, ErrNotFound // it was removed just now, and its file may be another's
+			}
 			return nil, fmt.Errorf("%w: the body of %s: %w", ErrDamaged, id, err)
 		}
 		body.r, body.c = f, f

@@ -22,7 +22,7 @@ import (
 // A record has a version of its own. One that can be told from the others by
 // that needs no new format: both are read, and the older ones go with their
 // messages.
-const Format = 1
+const Format = 2
 
 // An upgrade brings a spool from one format to the next. It may be cut off
 // between any two writes and is then begun again, so it must leave alone what
@@ -33,8 +33,13 @@ type upgrade struct {
 }
 
 // upgrades are those from format 1 to 2, from 2 to 3, and so on up to Format.
-// There is none yet.
-func upgrades() []upgrade { return nil }
+func upgrades() []upgrade {
+	return []upgrade{
+		// An older relay would look for the file of a body by the ID alone, so it
+		// must not open the spool. What it wrote is read as it is: see entryRecord.
+		{"records say in which file a long body is", func(*Spool) error { return nil }},
+	}
+}
 
 // format is what a spool with these upgrades is brought up to.
 func (t tuning) format() int { return 1 + len(t.upgrades) }

@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -42,13 +43,13 @@ type Spool struct {
 	ids     *idSource
 	buffers sync.Pool // of *[]byte, capacity at most inlineMax
 	recent  recent
+	files   bodyFiles
 
 	tuning
 
 	keyed sync.Mutex // held from the test for a key to the end of its batch
 
 	importing sync.Mutex // held by the one import that runs
-	filing    sync.Mutex // held while a body gets its file or loses it, where the same ID may come again
 
 	short  atomic.Bool  // the disk has reached its reserve, and that is logged
 	roomy  atomic.Int64 // octets that may be written before the next look at the disk
@@ -104,6 +105,7 @@ func openTuned(o Options, t tuning) (_ *Spool, err error) {
 	s.buffers.New = func() any { b := make([]byte, 0, 8<<10); return &b }
 	s.recent = recent{bodies: make(map[ID]*recentBody), free: &s.buffers}
 	s.bodies = s.fs.PathJoin(o.Dir, "bodies")
+	s.files = bodyFiles{fs: s.fs, dir: s.bodies, log: s.log, files: make(map[string]*bodyFile)}
 	engine := s.fs.PathJoin(o.Dir, "engine")
 
 	for _, dir := range []string{s.bodies, engine} {
@@ -133,12 +135,12 @@ func openTuned(o Options, t tuning) (_ *Spool, err error) {
 	if err := s.bringUp(made); err != nil {
 		return nil, err
 	}
-	newest, err := s.census()
+	found, err := s.census()
 	if err != nil {
 		return nil, err
 	}
-	s.ids = newIDSource(newest)
-	if err := s.collect(); err != nil {
+	s.ids = newIDSource(found.newest)
+	if err := s.collect(found); err != nil {
 		return nil, err
 	}
 	_ = s.space() // a relay that starts on a full disk says so
@@ -200,39 +202,65 @@ func (s *Spool) openOrRestart(engine string) (*pebble.DB, error) {
 	return s.openEngine(engine)
 }
 
-// census counts the entries and finds the newest ID ever kept here.
-func (s *Spool) census() (newest ID, err error) {
-	n := 0
-	err = s.scan(prefixEntry, func(key, _ []byte) error {
-		if id, state := splitEntryKey(key); !state {
-			n++
-			newest = max(newest, id)
+// A census is what the records say when the spool is opened.
+type census struct {
+	newest ID              // the newest ever kept here
+	files  map[string]bool // the files that are named
+	doubt  bool            // there may be more: a record is damaged, or cannot be read
+}
+
+// census counts the entries.
+func (s *Spool) census() (census, error) {
+	n, found := 0, census{files: make(map[string]bool)}
+	err := s.scan(prefixEntry, func(key, rec []byte) error {
+		id, state := splitEntryKey(key)
+		if state {
+			return nil
+		}
+		n++
+		found.newest = max(found.newest, id)
+		flags, _, err := checkRecord(id, rec)
+		switch file := fileOf(id, rec); {
+		case file != "":
+			found.files[file] = true
+		case err != nil || flags&flagFile != 0:
+			found.doubt = true
 		}
 		return nil
 	})
 	if errors.Is(err, ErrFailed) {
-		return "", err
+		return found, err
 	}
 	if err != nil {
 		// What can be read is still delivered: Entries reports the rest.
 		s.log.Error("counting the entries stopped early", "event", "spool.damaged", "err", err)
 		s.metrics.damaged.Inc()
-		err = nil
+		found.doubt = true
 	}
 	s.metrics.entries.Set(float64(n))
-	return newest, err
+	aside, err := s.Damaged()
+	found.doubt = found.doubt || err != nil || len(aside) > 0
+	return found, nil
 }
 
 // collect removes the bodies that no record names: the rests of messages that
-// were never acknowledged, or that were removed just before a crash.
-func (s *Spool) collect() error {
+// were never acknowledged, or that were removed just before a crash. A file that
+// begins with the ID of a record that is damaged stays, and so does, where there
+// is one, a file that does not say whose it is.
+func (s *Spool) collect(found census) error {
 	names, err := s.fs.List(s.bodies)
 	if err != nil {
 		return fmt.Errorf("spool: listing bodies: %w", err)
 	}
 	for _, name := range names {
-		id, tmp := strings.CutSuffix(name, tmpSuffix)
+		number, ours := fileNumber(name)
+		id, tmp := strings.CutSuffix(name, tmpSuffix) // of format 1
 		switch {
+		case ours:
+			s.files.last = max(s.files.last, number)
+			if found.files[name] || found.doubt && s.doubtful(name) {
+				continue
+			}
 		case !validID(ID(id)):
 			s.log.Warn("a file that is not the spool's lies among the bodies", "event", "spool.stray", "file", name)
 			continue
@@ -247,6 +275,26 @@ func (s *Spool) collect() error {
 		s.log.Info("an orphaned body was removed", "event", "spool.collected", "file", name)
 	}
 	return nil
+}
+
+// doubtful reports whether a file that no sound record names may be that of a
+// damaged one.
+func (s *Spool) doubtful(name string) bool {
+	f, err := s.fs.Open(s.files.path(name))
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	head := make([]byte, bodyHead)
+	if _, err := io.ReadFull(f, head); err != nil {
+		return true
+	}
+	id := ID(strings.TrimSpace(string(head)))
+	if string(bodyHeader(id)) != string(head) || !validID(id) {
+		return true
+	}
+	named, err := s.names(id)
+	return named || err != nil
 }
 
 // Accepting says why no message can be taken now: the engine has failed, or the
@@ -318,6 +366,7 @@ func (s *Spool) space() error {
 func (s *Spool) lacks(err error) error {
 	if s.short.CompareAndSwap(false, true) {
 		s.log.Error("nothing is accepted until there is room", "event", "spool.full", "err", err)
+		s.files.shrink()
 	}
 	return err
 }

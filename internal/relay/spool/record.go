@@ -11,14 +11,16 @@ import (
 	"example.edu/gatepost/internal/mail"
 )
 
-// The keys of format 1. Everything an entry owns ends in its ID.
+// The keys of format 2. Everything an entry owns ends in its ID.
 //
 //	mformat   the format version, in decimal
 //	e<ID>     entryRecord: written once, with the body, in one synced batch
 //	e<ID>/s   stateRecord: written by Update; without it the entry is fresh
-//	b<ID>     the body, if it is at most inlineMax octets; else bodies/<ID>
+//	b<ID>     the body, if it is at most inlineMax octets; else it is in a file (files.go)
 //	k<key>    an idempotency key; the value is the ID stored with it, or empty
 //	d<ID>     a damaged e<ID>, as it was found
+//
+// In format 1 each file has the ID of its entry for a name, and no head.
 //
 // e<ID> and b<ID> are set exactly once in the life of a spool, so they are
 // taken away with SingleDelete, which leaves nothing behind to compact.
@@ -60,7 +62,19 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli) // read-only
 type entryRecord struct {
 	Envelope mail.Envelope `json:"envelope"`
 	Size     int64         `json:"size"`
-	Sum      uint32        `json:"sum"` // CRC-32C of the body
+	Sum      uint32        `json:"sum"`            // CRC-32C of the body
+	File     string        `json:"file,omitempty"` // in bodies, with flagFile; "" in format 1: the ID
+}
+
+// file is the name of the file that the body is in; "": it is in the engine.
+func (r *entryRecord) file(id ID, flags byte) string {
+	switch {
+	case flags&flagFile == 0:
+		return ""
+	case r.File == "":
+		return string(id)
+	}
+	return r.File
 }
 
 type stateRecord struct {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"path/filepath"
@@ -99,6 +100,7 @@ func TestBodiesOfEverySizeComeBack(t *testing.T) {
 				t.Errorf("a second Remove: %v", err)
 			}
 		}
+		s.files.shrink()
 		if names, _ := fs.List(s.bodies); len(names) > 0 {
 			t.Errorf("bodies are left: %v", names)
 		}
@@ -170,6 +172,7 @@ func TestKeys(t *testing.T) {
 	if n := len(ids(t, s)); n != 1 {
 		t.Errorf("%d entries", n)
 	}
+	s.files.shrink()
 	if names, _ := s.fs.List(s.bodies); len(names) > 0 {
 		t.Errorf("a duplicate left %v", names)
 	}
@@ -234,6 +237,7 @@ func TestSettling(t *testing.T) {
 			t.Errorf("settling what an operator deleted: %v", err)
 		}
 	}
+	s.files.shrink()
 	if names, _ := s.fs.List(s.bodies); len(names) > 0 {
 		t.Errorf("bodies are left: %v", names)
 	}
@@ -260,6 +264,7 @@ func TestAbortLeavesNothing(t *testing.T) {
 	if _, err := w.Commit(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Commit with a context that has ended: %v", err)
 	}
+	s.files.shrink()
 	if names, _ := s.fs.List(s.bodies); len(names) > 0 || len(ids(t, s)) > 0 {
 		t.Errorf("left: %v", names)
 	}
@@ -353,7 +358,7 @@ func TestIDs(t *testing.T) {
 func TestNewerFormatIsRefused(t *testing.T) {
 	fs := vfs.NewMem()
 	s := open(t, fs)
-	if err := s.apply(func(b *pebble.Batch) error { return b.Set(keyFormat, []byte("2"), nil) }, pebble.Sync); err != nil {
+	if err := s.apply(func(b *pebble.Batch) error { return b.Set(keyFormat, fmt.Append(nil, Format+1), nil) }, pebble.Sync); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()

@@ -9,21 +9,20 @@ import (
 // The steps at which the disk has changed, in the order of a message's life, as
 // Options.Step is told of them.
 const (
-	StepBodyMade       = "body-made"          // its file has a name that means nothing
+	StepBodyMade       = "body-made"          // a new file for it
+	StepBodyReused     = "body-reused"        // or one is opened that had another body before
 	StepBodySynced     = "body-synced"        // all of its data
-	StepBodyNamed      = "body-named"         // its file has its name
-	StepFolderSynced   = "body-folder-synced" // the name lasts
+	StepFolderSynced   = "body-folder-synced" // the name of a new file lasts
 	StepLogWritten     = "log-written"        // a batch is in the engine's log
 	StepLogSynced      = "log-synced"         // and lasts
-	StepBodyRemoved    = "body-removed"       // its record was, before
 	StepTableSynced    = "table-synced"       // what was in the log is in a table that nothing names
 	StepManifestSynced = "manifest-synced"    // the table has its place
 )
 
 // Steps lists the names that Options.Step is called with.
 func Steps() []string {
-	return []string{StepBodyMade, StepBodySynced, StepBodyNamed, StepFolderSynced, StepLogWritten, StepLogSynced,
-		StepBodyRemoved, StepTableSynced, StepManifestSynced}
+	return []string{StepBodyMade, StepBodyReused, StepBodySynced, StepFolderSynced, StepLogWritten, StepLogSynced,
+		StepTableSynced, StepManifestSynced}
 }
 
 // A stepped is a disk that tells of each step once it is made: between any two
@@ -38,8 +37,9 @@ var _ vfs.FS = (*stepped)(nil)
 
 func (d *stepped) isBody(name string) bool { return d.PathDir(name) == d.bodies }
 
-// file tells of the steps of a file that is made.
-func (d *stepped) file(name string, f vfs.File, err error) (vfs.File, error) {
+// file tells of the steps of a file that is opened for writing; made is that of
+// a body.
+func (d *stepped) file(name string, f vfs.File, err error, made string) (vfs.File, error) {
 	base := d.PathBase(name)
 	s := &steppedFile{File: f, step: d.step}
 	switch {
@@ -47,7 +47,7 @@ func (d *stepped) file(name string, f vfs.File, err error) (vfs.File, error) {
 		return nil, err
 	case d.isBody(name):
 		s.synced = StepBodySynced
-		d.step(StepBodyMade)
+		d.step(made)
 	case isLog(name):
 		s.written, s.synced = StepLogWritten, StepLogSynced
 	case strings.HasSuffix(base, ".sst"):
@@ -62,17 +62,17 @@ func (d *stepped) file(name string, f vfs.File, err error) (vfs.File, error) {
 
 func (d *stepped) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := d.FS.Create(name, c)
-	return d.file(name, f, err)
+	return d.file(name, f, err, StepBodyMade)
 }
 
 func (d *stepped) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := d.FS.ReuseForWrite(oldname, newname, c)
-	return d.file(newname, f, err)
+	return d.file(newname, f, err, StepBodyMade)
 }
 
 func (d *stepped) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
 	f, err := d.FS.OpenReadWrite(name, c, o...)
-	return d.file(name, f, err)
+	return d.file(name, f, err, StepBodyReused)
 }
 
 // OpenDir opens a folder, which is done to sync it.
@@ -82,22 +82,6 @@ func (d *stepped) OpenDir(name string) (vfs.File, error) {
 		return f, err
 	}
 	return &steppedFile{File: f, step: d.step, synced: StepFolderSynced}, nil
-}
-
-func (d *stepped) Rename(oldname, newname string) error {
-	err := d.FS.Rename(oldname, newname)
-	if err == nil && d.isBody(newname) {
-		d.step(StepBodyNamed)
-	}
-	return err
-}
-
-func (d *stepped) Remove(name string) error {
-	err := d.FS.Remove(name)
-	if err == nil && d.isBody(name) {
-		d.step(StepBodyRemoved)
-	}
-	return err
 }
 
 // Unwrap is the disk itself.

@@ -58,8 +58,6 @@ func (s *Spool) Import(ctx context.Context, e *Entry, body io.Reader, again bool
 	if w.size != e.Size {
 		return fmt.Errorf("spool: importing %s: the body has %d octets, and not %d", e.ID, w.size, e.Size)
 	}
-	s.filing.Lock()
-	defer s.filing.Unlock()
 	return w.commitImported(ctx, e, again)
 }
 
@@ -75,29 +73,35 @@ func (w *Writer) commitImported(ctx context.Context, e *Entry, again bool) error
 	}
 	var flags byte
 	how := pebble.NoSync
-	if w.renamed {
+	if w.name != "" {
 		flags, how = flagFile, pebble.Sync
 	}
-	rec, err := encodeRecord(w.id, flags, entryRecord{w.env, w.size, w.sum})
+	rec, err := encodeRecord(w.id, flags, entryRecord{w.env, w.size, w.sum, w.name})
 	if err != nil {
-		w.removeFile("")
 		return fmt.Errorf("spool: encoding: %w", err)
 	}
 	state, err := encodeState(e)
 	if err != nil {
-		w.removeFile("")
 		return err
 	}
+	filled := false
 	err = s.apply(func(b *pebble.Batch) error {
 		err := errors.Join(
 			b.Set(entryKey(w.id), rec, nil),
 			b.Set(stateKey(w.id), state, nil),
 			b.Set(usedKey(importedKey(w.id)), []byte(w.id), nil))
-		if err == nil && !w.renamed {
+		if err == nil && w.name == "" {
 			err = b.Set(bodyKey(w.id), *w.buf, nil)
 		}
+		filled = err == nil
 		return err
 	}, how)
+	if filled && w.name != "" { // as in store
+		if err == nil {
+			s.files.keep(w.name)
+		}
+		w.name = ""
+	}
 	if err != nil {
 		return err
 	}
@@ -130,7 +134,8 @@ func (s *Spool) DamagedRecord(id ID) ([]byte, error) {
 }
 
 // RawBody is what is there of a body, whole or not, and its size; nothing of it
-// is checked. ErrNotFound if there is nothing.
+// is checked, and behind it may be the rest of a longer body that its file had
+// before. ErrNotFound if there is nothing.
 func (s *Spool) RawBody(id ID) (io.ReadCloser, int64, error) {
 	if !id.stored() {
 		return nil, 0, ErrNotFound
@@ -142,16 +147,12 @@ func (s *Spool) RawBody(id ID) (io.ReadCloser, int64, error) {
 	case found:
 		return io.NopCloser(bytes.NewReader(inline)), int64(len(inline)), nil
 	}
-	f, err := s.fs.Open(s.bodyPath(id))
-	if isNotExist(err) {
+	body, size, err := s.files.find(id)
+	if err != nil {
+		return nil, 0, fmt.Errorf("spool: looking for the body of %s: %w", id, err)
+	}
+	if body == nil {
 		return nil, 0, ErrNotFound
 	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("spool: opening the body of %s: %w", id, err)
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, 0, errors.Join(fmt.Errorf("spool: opening the body of %s: %w", id, err), f.Close())
-	}
-	return f, info.Size(), nil
+	return body, size, nil
 }

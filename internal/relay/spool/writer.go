@@ -28,17 +28,18 @@ const maxKey = 512
 // A Writer takes one message in. It is used by one goroutine, and ends with
 // Commit or Abort; Abort after Commit does nothing, so it can be deferred.
 type Writer struct {
-	s       *Spool
-	id      ID
-	env     mail.Envelope
-	buf     *[]byte  // at most inlineMax octets that are in no file yet
-	file    vfs.File // nil as long as the body fits into buf
-	size    int64
-	looked  int64  // size at the last look at the free space
-	sum     uint32 // CRC-32C of the body so far
-	err     error  // the first error of a Write
-	ended   bool   // by Commit or Abort
-	renamed bool   // the file has its final name
+	s      *Spool
+	id     ID
+	env    mail.Envelope
+	buf    *[]byte  // at most inlineMax octets that are in no file yet
+	file   vfs.File // nil as long as the body fits into buf, and again when it is on stable storage
+	name   string   // of the file; "": there is none, or it is not the writer's any more
+	made   bool     // the name of the file is new, and does not last yet
+	size   int64
+	looked int64  // size at the last look at the free space
+	sum    uint32 // CRC-32C of the body so far
+	err    error  // the first error of a Write
+	ended  bool   // by Commit or Abort
 }
 
 // Create begins a message. ErrFull when the disk's reserve is reached.
@@ -93,8 +94,8 @@ func (w *Writer) Write(p []byte) (int, error) {
 // spill moves the buffer to the body's file.
 func (w *Writer) spill() (err error) {
 	if w.file == nil {
-		if w.file, err = w.s.fs.Create(w.path()+tmpSuffix, vfs.WriteCategoryUnspecified); err != nil {
-			return w.s.noSpace("creating a body", err)
+		if w.name, w.file, w.made, err = w.s.files.take(w.id); err != nil {
+			return w.s.noSpace("beginning a body", err)
 		}
 	}
 	if w.size-w.looked >= roomEvery {
@@ -109,8 +110,6 @@ func (w *Writer) spill() (err error) {
 	*w.buf = (*w.buf)[:0]
 	return nil
 }
-
-func (w *Writer) path() string { return w.s.bodyPath(w.id) }
 
 // A CommitOption puts more into the batch of a message.
 type CommitOption func(*commitOptions)
@@ -158,7 +157,11 @@ func (w *Writer) Commit(ctx context.Context, opts ...CommitOption) (*Entry, erro
 	if err := w.store(e, o); err != nil {
 		return nil, err
 	}
-	if !w.renamed && w.s.recent.keep(w.id, w.buf) {
+	switch {
+	case w.name != "":
+		w.s.files.keep(w.name)
+		w.name = ""
+	case w.s.recent.keep(w.id, w.buf):
 		w.buf = nil // Abort leaves it alone
 	}
 	w.s.metrics.committed.Inc()
@@ -169,7 +172,8 @@ func (w *Writer) Commit(ctx context.Context, opts ...CommitOption) (*Entry, erro
 }
 
 // prepare brings the body to stable storage if it is a file. The order is what
-// makes it durable: data, name, folder; the record follows in store.
+// makes it durable: data, then the folder if the name is new; the record follows
+// in store.
 func (w *Writer) prepare(ctx context.Context, o commitOptions) error {
 	if w.err != nil {
 		return w.err
@@ -196,23 +200,19 @@ func (w *Writer) prepare(ctx context.Context, o commitOptions) error {
 	if err := w.spill(); err != nil {
 		return err
 	}
-	if err := w.file.Sync(); err != nil {
+	if err := w.file.SyncData(); err != nil {
 		return w.s.noSpace("syncing a body", err)
 	}
 	err := w.file.Close()
 	w.file = nil
 	if err != nil {
-		w.removeFile(tmpSuffix)
 		return w.s.noSpace("closing a body", err)
 	}
-	if err := w.s.fs.Rename(w.path()+tmpSuffix, w.path()); err != nil {
-		w.removeFile(tmpSuffix)
-		return w.s.noSpace("naming a body", err)
-	}
-	w.renamed = true
-	if err := w.s.syncDir(w.s.bodies); err != nil {
-		w.removeFile("")
-		return w.s.noSpace("syncing the folder of bodies", err)
+	if w.made {
+		if err := w.s.syncDir(w.s.bodies); err != nil {
+			return w.s.noSpace("syncing the folder of bodies", err)
+		}
+		w.made = false
 	}
 	return nil
 }
@@ -220,12 +220,11 @@ func (w *Writer) prepare(ctx context.Context, o commitOptions) error {
 // store writes the one batch that makes the message exist.
 func (w *Writer) store(e *Entry, o commitOptions) error {
 	var flags byte
-	if w.renamed {
+	if w.name != "" {
 		flags = flagFile
 	}
-	rec, err := encodeRecord(w.id, flags, entryRecord{w.env, w.size, w.sum})
+	rec, err := encodeRecord(w.id, flags, entryRecord{w.env, w.size, w.sum, w.name})
 	if err != nil {
-		w.removeFile("")
 		return fmt.Errorf("spool: encoding: %w", err)
 	}
 	if len(o.keys) > 0 {
@@ -233,19 +232,18 @@ func (w *Writer) store(e *Entry, o commitOptions) error {
 		defer w.s.keyed.Unlock()
 		for _, key := range o.keys {
 			if used, err := w.s.HasKey(key); used || err != nil {
-				w.removeFile("")
 				return errors.Join(err, duplicate(used))
 			}
 		}
 	}
-	var files []ID // of settled entries, to be removed once the batch lasts
+	var files []string // of settled entries, to be given back once the batch lasts
 	var removed int
 	filled := false
 	err = w.s.apply(func(b *pebble.Batch) error {
 		if err := b.Set(entryKey(w.id), rec, nil); err != nil {
 			return err
 		}
-		if !w.renamed {
+		if w.name == "" {
 			if err := b.Set(bodyKey(w.id), *w.buf, nil); err != nil {
 				return err
 			}
@@ -260,8 +258,8 @@ func (w *Writer) store(e *Entry, o commitOptions) error {
 			if err != nil {
 				return err
 			}
-			if file {
-				files = append(files, other.ID)
+			if file != "" {
+				files = append(files, file)
 			}
 			if gone {
 				removed++
@@ -273,8 +271,8 @@ func (w *Writer) store(e *Entry, o commitOptions) error {
 	if err != nil {
 		// Once the batch was handed over it may be on the disk in spite of the
 		// error, and then names the file; the next Open knows.
-		if !filled {
-			w.removeFile("")
+		if filled {
+			w.name = "" // nobody's, until then
 		}
 		return err
 	}
@@ -282,8 +280,8 @@ func (w *Writer) store(e *Entry, o commitOptions) error {
 		w.s.recent.drop(other.ID)
 	}
 	w.s.metrics.entries.Sub(float64(removed))
-	for _, id := range files {
-		w.s.removeBody(id)
+	for _, name := range files {
+		w.s.files.give(name, true)
 	}
 	return nil
 }
@@ -297,26 +295,16 @@ func (w *Writer) Abort() {
 	if w.file != nil {
 		w.file.Close()
 		w.file = nil
-		w.removeFile(tmpSuffix)
+	}
+	if w.name != "" {
+		w.s.files.give(w.name, !w.made)
+		w.name = ""
 	}
 	if w.buf != nil {
 		w.s.buffers.Put(w.buf)
 		w.buf = nil
 	}
 }
-
-// removeFile takes a body away that nothing names yet. What cannot be removed
-// now is collected by the next Open.
-func (w *Writer) removeFile(suffix string) {
-	if suffix == "" && !w.renamed {
-		return
-	}
-	if err := w.s.fs.Remove(w.path() + suffix); err != nil && !isNotExist(err) {
-		w.s.log.Warn("an unfinished body cannot be removed; the next start collects it", "event", "spool.remove_failed", "id", w.id, "err", err)
-	}
-}
-
-func (s *Spool) bodyPath(id ID) string { return s.fs.PathJoin(s.bodies, string(id)) }
 
 // noSpace is err as callers see it: ErrFull if the disk is full.
 func (s *Spool) noSpace(doing string, err error) error {
