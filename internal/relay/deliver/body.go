@@ -123,7 +123,7 @@ func (d *lineWriter) breakAt(p []byte) int {
 
 // fold ends a line that is too long and goes on with next.
 func (d *lineWriter) fold(next byte) {
-	d.put([]byte("\r\n"))
+	d.ends()
 	d.col = 0
 	if d.header && next != ' ' && next != '\t' {
 		d.put([]byte{' '})
@@ -136,8 +136,15 @@ func (d *lineWriter) end() {
 	if d.col == 0 {
 		d.header = false
 	}
-	d.put([]byte("\r\n"))
+	d.ends()
 	d.col = 0
+}
+
+// ends writes the end of a line.
+func (d *lineWriter) ends() {
+	if d.err == nil {
+		_, d.err = d.w.WriteString("\r\n")
+	}
 }
 
 func (d *lineWriter) put(p []byte) {
