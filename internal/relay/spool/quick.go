@@ -195,6 +195,9 @@ func quickEntry(payload []byte) (r entryRecord, ok bool) {
 			c.bad = c.bad || n < 0 || n > 1<<32-1
 			r.Sum = uint32(n)
 			return 3
+		case "file":
+			r.File = c.text()
+			return 4
 		}
 		return 0
 	})

@@ -132,7 +132,7 @@ func BenchmarkReadRecords(b *testing.B) {
 	env.Client, env.Registration, env.Arrival = netip.MustParseAddr("192.0.2.9"), "registrations/dept-1/mfp.cue", time.Now()
 	env.HELO, env.Protocol, env.Commit = "mfp1.physics.example.edu", "ESMTP", strings.Repeat("0123abcd", 5)
 	st := []RecipientState{{Last: mail.Result{RemoteMTA: "mx1.d.example", Status: mail.Status{Code: 451, Enhanced: mail.Enhanced{4, 7, 1}, Text: "greylisted; come back later"}, At: time.Now()}}}
-	first, err1 := encodeRecord("1", 0, entryRecord{env, 4711, 12345})
+	first, err1 := encodeRecord("1", 0, entryRecord{Envelope: env, Size: 4711, Sum: 12345})
 	second, err2 := encodeRecord("1", 0, stateRecord{State: st, Attempts: 3, Next: time.Now()})
 	if err1 != nil || err2 != nil {
 		b.Fatal(err1, err2)
