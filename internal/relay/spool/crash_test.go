@@ -377,7 +377,7 @@ func TestFailureAtEveryWrite(t *testing.T) {
 					return nil
 				}))
 				a := newAcknowledged()
-				s, err := openTuned(Options{Dir: "spool", FS: fs}, tuning{memory: 8 << 20, patience: test.patience})
+				s, err := openTuned(Options{Dir: "spool", FS: fs}, tuning{memory: 8 << 20, patience: test.patience, upgrades: upgrades()})
 				if err == nil {
 					a.work(s, test.flush)
 					if full := s.Err(); full != nil && errors.Is(test.err, errNoSpace) && !errors.Is(full, ErrFull) && !strings.Contains(full.Error(), "no answer") { // the machine was slow

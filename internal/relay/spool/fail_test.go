@@ -57,7 +57,7 @@ func newFaulty(t *testing.T) *faulty {
 	}))
 	var err error
 	o := Options{Dir: "spool", FS: fs, Logger: slog.New(slog.NewTextHandler(&f.log, nil))}
-	f.Spool, err = openTuned(o, tuning{memory: 512 << 10, patience: 2 * time.Minute})
+	f.Spool, err = openTuned(o, tuning{memory: 512 << 10, patience: 2 * time.Minute, upgrades: upgrades()})
 	if err != nil {
 		t.Fatal(err)
 	}

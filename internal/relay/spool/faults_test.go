@@ -126,7 +126,7 @@ func TestReadErrors(t *testing.T) {
 						}
 						return nil
 					}))
-					s, err := openTuned(Options{Dir: "spool", FS: fs}, tuning{memory: 512 << 10, patience: 10 * time.Second})
+					s, err := openTuned(Options{Dir: "spool", FS: fs}, tuning{memory: 512 << 10, patience: 10 * time.Second, upgrades: upgrades()})
 					if err == nil {
 						opened++
 						if err := a.readAll(s); err != nil {

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -99,64 +98,4 @@ func TestFilesAmongMany(t *testing.T) {
 		})
 	}
 	all.Wait()
-}
-
-// TestFormat1: a spool of the format before is taken over as it is: each of its
-// files has the name of its entry and holds the body alone.
-func TestFormat1(t *testing.T) {
-	fs := newDisk()
-	s := open(t, fs)
-	want := body(1, 2*inlineMax)
-	short := put(t, s, []byte("short\r\n"))
-	e := put(t, s, want)
-	var r entryRecord
-	rec, _, err := s.get(entryKey(e.ID))
-	if err == nil {
-		_, err = decodeRecord(e.ID, rec, &r)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.File = ""
-	old, err := encodeRecord(e.ID, flagFile, r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = s.apply(func(b *pebble.Batch) error {
-		return errors.Join(b.Set(keyFormat, []byte("1"), nil), b.Set(entryKey(e.ID), old, nil))
-	}, pebble.Sync)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := fs.Create(fs.PathJoin(s.bodies, string(e.ID)), vfs.WriteCategoryUnspecified)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Write(slices.Clone(want))
-	if err := errors.Join(f.Sync(), f.Close(), s.syncDir(s.bodies), s.Close()); err != nil {
-		t.Fatal(err)
-	}
-
-	for range 2 { // the second time it is of the format of today
-		s = open(t, fs)
-		if got := ids(t, s); !slices.Equal(got, []ID{short.ID, e.ID}) {
-			t.Errorf("entries: %v", got)
-		}
-		if got, err := read(t, s, e.ID); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("the body: %v", err)
-		}
-		if format, _, _ := s.get(keyFormat); string(format) != "2" {
-			t.Errorf("it is of format %q", format)
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s = open(t, fs)
-	if err := s.Remove(e.ID); err != nil {
-		t.Fatal(err)
-	}
-	if names, err := fs.List(s.bodies); len(names) != 0 || err != nil {
-		t.Errorf("files: %v, %v", names, err)
-	}
 }

@@ -17,18 +17,21 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
+// newer is what a relay says of the spool of the next one.
+var newer = fmt.Sprintf("newer gatepostd (format %d, this one knows %d)", Format+1, Format) // read-only
+
 func TestFormatIsWhatUpgradesLeadTo(t *testing.T) {
 	if n := (tuning{upgrades: upgrades()}).format(); n != Format {
 		t.Errorf("the upgrades lead to format %d, and Format is %d", n, Format)
 	}
 }
 
-// upgraded is what format 2 of these tests has before each registration.
+// upgraded is what the next format of these tests has before each registration.
 const upgraded = "upgraded/"
 
-// toTwo is an upgrade of every entry.
-func toTwo() []upgrade {
-	return []upgrade{{"registrations have another name", func(s *Spool) error {
+// toNext is an upgrade of every entry.
+func toNext() []upgrade {
+	return append(upgrades(), upgrade{"registrations have another name", func(s *Spool) error {
 		return s.rewrite(prefixEntry, func(key, value []byte) ([]byte, error) {
 			id, state := splitEntryKey(key)
 			if state {
@@ -42,12 +45,12 @@ func toTwo() []upgrade {
 			r.Envelope.Registration = upgraded + r.Envelope.Registration
 			return encodeRecord(id, flags, r)
 		})
-	}}}
+	}})
 }
 
-func openTwo(fs vfs.FS, log io.Writer) (*Spool, error) {
+func openNext(fs vfs.FS, log io.Writer) (*Spool, error) {
 	return openTuned(Options{Dir: "spool", FS: fs, Logger: slog.New(slog.NewTextHandler(log, nil))},
-		tuning{memory: 512 << 10, patience: time.Minute, upgrades: toTwo()})
+		tuning{memory: 512 << 10, patience: time.Minute, upgrades: toNext()})
 }
 
 // TestUpgradeAtEveryWrite cuts the power before each write of an upgrade. The
@@ -85,14 +88,14 @@ func TestUpgradeAtEveryWrite(t *testing.T) {
 		return nil
 	}))
 	var log logBuffer
-	two, err := openTwo(fs, &log)
+	next, err := openNext(fs, &log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n := log.count("event=spool.upgrade"); n != 1 {
 		t.Errorf("it is logged %d times", n)
 	}
-	if err := two.Close(); err != nil {
+	if err := next.Close(); err != nil {
 		t.Fatal(err)
 	}
 	refused := 0
@@ -105,13 +108,13 @@ func TestUpgradeAtEveryWrite(t *testing.T) {
 					t.Errorf("write %d: the relay of before opens what it has refused", k)
 				}
 				old.Close()
-			case strings.Contains(err.Error(), "newer gatepostd (format 2, this one knows 1)"):
+			case strings.Contains(err.Error(), newer):
 				refused++
 			default:
 				t.Errorf("write %d: %v", k, err)
 			}
 		}
-		again, err := openTwo(m, io.Discard)
+		again, err := openNext(m, io.Discard)
 		if err != nil {
 			t.Errorf("write %d: %v", k, err)
 			continue
@@ -160,17 +163,17 @@ func TestAnUpgradeThatFails(t *testing.T) {
 	s := open(t, mem)
 	e := put(t, s, []byte("x"))
 	s.Close()
-	broken := []upgrade{{"what cannot be done", func(*Spool) error { return errNoSpace }}}
+	broken := append(upgrades(), upgrade{"what cannot be done", func(*Spool) error { return errNoSpace }})
 	_, err := openTuned(Options{Dir: "spool", FS: mem}, tuning{memory: 512 << 10, patience: time.Minute, upgrades: broken})
-	if !errors.Is(err, errNoSpace) || !strings.Contains(err.Error(), "up to format 2 (what cannot be done); the next start goes on with it") {
+	if !errors.Is(err, errNoSpace) || !strings.Contains(err.Error(), fmt.Sprintf("up to format %d (what cannot be done); the next start goes on with it", Format+1)) {
 		t.Errorf("%v", err)
 	}
-	two, err := openTwo(mem, io.Discard)
+	next, err := openNext(mem, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer two.Close()
-	if got := ids(t, two); !slices.Equal(got, []ID{e.ID}) {
+	defer next.Close()
+	if got := ids(t, next); !slices.Equal(got, []ID{e.ID}) {
 		t.Errorf("%v", got)
 	}
 }
@@ -180,7 +183,8 @@ func TestTheFileCreated(t *testing.T) {
 	for text, want := range map[string]string{
 		"":             "",
 		"format 1\n":   "",
-		"format 2\n":   "was written by a newer gatepostd (format 2, this one knows 1)",
+		"format 2\n":   "",
+		"format 3\n":   "was written by a " + newer,
 		"format 0\n":   "holds no spool",
 		"format -1\n":  "holds no spool",
 		"something\n":  "holds no spool",

@@ -3,10 +3,12 @@ package spool
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"log/slog"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -40,8 +42,8 @@ func goldenRecord(id string, flags byte, json string) string {
 	return string(binary.LittleEndian.AppendUint32([]byte{1, flags}, sum)) + json
 }
 
-// goldenSpool writes format 1.
-func goldenSpool(t *testing.T, fs vfs.FS) {
+// goldenSpool writes format 1 or 2.
+func goldenSpool(t *testing.T, fs vfs.FS, format int) {
 	t.Helper()
 	write := func(name, text string) {
 		t.Helper()
@@ -59,14 +61,21 @@ func goldenSpool(t *testing.T, fs vfs.FS) {
 			t.Fatal(err)
 		}
 	}
-	write("spool/created", "")
-	write("spool/bodies/"+goldenLong, goldenLongBody)
+	long := `{"envelope":{"from":"","to":[{"address":"postmaster@example.edu"}],"arrival":"2026-11-23T09:00:00Z"},"size":84000,"sum":479670893}`
+	if format == 1 {
+		write("spool/created", "")
+		write("spool/bodies/"+goldenLong, goldenLongBody)
+	} else {
+		write("spool/created", "format 2\n")
+		write("spool/bodies/body-00000007", goldenLong+"               \r\n"+goldenLongBody+"the rest of a longer one\r\n")
+		long = strings.TrimSuffix(long, "}") + `,"file":"body-00000007"}`
+	}
 	db, err := pebble.Open("spool/engine", &pebble.Options{FS: fs, FormatMajorVersion: 24, Logger: engineLogger{&Spool{log: slog.New(slog.DiscardHandler)}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for key, value := range map[string]string{
-		"mformat": "1",
+		"mformat": strconv.Itoa(format),
 
 		"e" + goldenShort: goldenRecord(goldenShort, 0, `{"envelope":{"from":"scanner@physics.example.edu","to":[{"address":"a@b.example","notify":"SUCCESS,DELAY","orcpt":"rfc822;a@b.example"},{"address":"c@d.example"}],`+
 			`"body":"8BITMIME","utf8":true,"requireTLS":true,"ret":"HDRS","envID":"x1","client":"192.0.2.7","helo":"mfp1","protocol":"ESMTPS","tls":"TLS 1.3","registration":"registrations/physics/mfp.cue","commit":"c0ffee","arrival":"2026-11-23T08:00:00Z"},"size":23,"sum":1032980953}`),
@@ -74,7 +83,7 @@ func goldenSpool(t *testing.T, fs vfs.FS) {
 		"e" + goldenShort + "/s": goldenRecord(goldenShort, 0, `{"state":[{"done":true,"last":{"outcome":"delivered","status":{"code":250,"enhanced":[2,0,0],"text":"taken"},"remoteMTA":"mx.b.example","tls":"TLS 1.3","at":"2026-11-23T08:00:01Z"}},`+
 			`{"done":false,"last":{"outcome":"deferred","status":{"code":451,"enhanced":[4,7,1],"text":"later"},"cause":"greylisted","at":"2026-11-23T08:00:02Z"}}],"attempts":3,"next":"2026-11-24T08:00:00Z","hold":"by alice","delayed":"2026-11-23T12:00:00Z"}`),
 
-		"e" + goldenLong: goldenRecord(goldenLong, 1, `{"envelope":{"from":"","to":[{"address":"postmaster@example.edu"}],"arrival":"2026-11-23T09:00:00Z"},"size":84000,"sum":479670893}`),
+		"e" + goldenLong: goldenRecord(goldenLong, 1, long),
 
 		"d" + goldenDamaged: "what was found",
 		"kconfirm/1":        goldenShort,
@@ -89,10 +98,16 @@ func goldenSpool(t *testing.T, fs vfs.FS) {
 	}
 }
 
-// TestGoldenSpool reads what the first relays wrote, and goes on with it.
+// TestGoldenSpool reads what relays of each format wrote, and goes on with it.
 func TestGoldenSpool(t *testing.T) {
+	for _, format := range []int{1, 2} {
+		t.Run(fmt.Sprint(format), func(t *testing.T) { testGoldenSpool(t, format) })
+	}
+}
+
+func testGoldenSpool(t *testing.T, format int) {
 	mem := vfs.NewMem()
-	goldenSpool(t, mem)
+	goldenSpool(t, mem, format)
 	s := open(t, mem)
 	at := func(day, hour, second int) time.Time { return time.Date(2026, 11, day, hour, 0, second, 0, time.UTC) }
 	address := func(text string) mail.Address {
@@ -146,5 +161,8 @@ func TestGoldenSpool(t *testing.T) {
 	}
 	if left := ids(t, open(t, mem)); !slices.Equal(left, []ID{goldenShort, newer.ID}) {
 		t.Errorf("left: %v", left)
+	}
+	if files, err := mem.List("spool/bodies"); len(files) > 0 || err != nil {
+		t.Errorf("files: %v, %v", files, err)
 	}
 }
