@@ -142,7 +142,8 @@ func TestABlockEndsByItself(t *testing.T) {
 	if r := w.report(); len(r.Drift) > 0 || r.Blocks.Commands > 0 {
 		t.Errorf("it is over, and there is %+v", r.Drift)
 	}
-	w.says(w.log.tail(1000), "event=block.added prefix=127.0.0.0/28", "event=block.ended prefix=127.0.0.0/28")
+	w.eventually("the log has its end", func() bool { return strings.Contains(w.log.tail(1000), "event=block.ended prefix=127.0.0.0/28") })
+	w.says(w.log.tail(1000), "event=block.added prefix=127.0.0.0/28")
 }
 
 // TestBlocksOfAllSources: what the register blocks is ended there, and the

@@ -65,7 +65,9 @@ func TestOperatorsOrders(t *testing.T) {
 
 	out := w.ok("queue", "hold", "--client", "127.0.0.2", "--reason", "looks odd, ticket 4711", "--yes")
 	w.says(out, "it would hold 3 messages", "registrations/lab/scanner.cue: 3", "held 3 messages")
-	w.says(w.log.tail(1000), "event=queue.held", `reason="looks odd, ticket 4711"`)
+	w.eventually("the log has it", func() bool { // its lines are written a moment later
+		return strings.Contains(w.log.tail(1000), `reason="looks odd, ticket 4711"`) && strings.Contains(w.log.tail(1000), "event=queue.held")
+	})
 	w.kill()
 	w.start()
 	w.waitQueue(6)
