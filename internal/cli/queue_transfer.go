@@ -151,6 +151,9 @@ func export(ctx context.Context, o Options, from io.Reader, to string) error {
 		return hinted(fmt.Errorf("the export broke off: %w", err), "nothing of it was left behind; what the relay logged: journalctl -u gatepostd -n 50")
 	}
 	fmt.Fprintln(o.Stderr, count(all.Messages, "message", "messages"), "exported to", to)
+	if all.Unread {
+		fmt.Fprintln(o.Stderr, "note: the spool has places that cannot be read; what is there is missing")
+	}
 	if all.Damaged > 0 {
 		fmt.Fprintln(o.Stderr, count(all.Damaged, "damaged one", "damaged ones"), "in", to+"/damaged: they cannot be imported; a person can read them")
 	}

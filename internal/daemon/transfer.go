@@ -65,6 +65,10 @@ func exportPieces(ctx context.Context, out *archive.Writer, list func(after spoo
 			piece = append(piece, e)
 			return ctx.Err()
 		})
+		if errors.Is(err, spool.ErrDamaged) { // the rest was listed
+			out.Unread()
+			err = nil
+		}
 		if err != nil {
 			return err
 		}

@@ -62,6 +62,8 @@ type Summary struct {
 	Version  int `json:"version"`
 	Messages int `json:"messages"`
 	Damaged  int `json:"damaged"` // are in the folder damaged
+
+	Unread bool `json:"unread,omitempty"` // the spool has places that cannot be read, and what is there is missing
 }
 
 func newSum() sum { return sum{table: crc32.MakeTable(crc32.Castagnoli)} }
@@ -134,6 +136,9 @@ func (w *Writer) Add(e *spool.Entry) error {
 	w.all.Messages++
 	return nil
 }
+
+// Unread notes that not all of the spool could be read.
+func (w *Writer) Unread() { w.all.Unread = true }
 
 // check reads a body to its end.
 func (w *Writer) check(id spool.ID) (sum, error) {

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -154,6 +155,75 @@ func TestTornLog(t *testing.T) {
 	}
 	if most != 3 {
 		t.Errorf("the whole log holds %d messages", most)
+	}
+}
+
+// TestDamagedBlocks flips a bit in the middle of a table. What is in that block
+// is lost, and told; what lies behind it is read, by this process and the next,
+// and new messages come and go.
+func TestDamagedBlocks(t *testing.T) {
+	mem := newDisk()
+	s := open(t, mem)
+	var all []ID
+	for i := range 600 {
+		all = append(all, put(t, s, body(i, 300)).ID)
+	}
+	if err := s.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	names, err := mem.List("spool/engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, places := range [][]float64{{0.1}, {0.45}, {0.8}, {0.3, 0.5, 0.7}} {
+		fs := mem.CrashClone(vfs.CrashCloneCfg{})
+		flipped := 0
+		for _, name := range names {
+			if !strings.HasSuffix(name, ".sst") {
+				continue
+			}
+			data, err := fs.UnsafeGetFileDataBuffer("spool/engine/" + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Entries come behind bodies; the end of a table is its index.
+			entries := bytes.Index(data, []byte("e"+all[1][:idTime-2]))
+			for _, place := range places {
+				if at := entries + int(place*float64(len(data)-entries)*0.9); entries > 0 {
+					data[at] ^= 1
+					flipped++
+				}
+			}
+		}
+		if flipped == 0 {
+			t.Fatal("there is no table with entries")
+		}
+		for range 2 {
+			damaged := open(t, fs)
+			var got []ID
+			err := damaged.Entries(func(e *Entry) error { got = append(got, e.ID); return nil })
+			if !errors.Is(err, ErrDamaged) {
+				t.Errorf("%v: %v", places, err)
+			}
+			lost := len(all) - len(got)
+			if lost == 0 || lost > 130*len(places) || !slices.IsSorted(got) || len(slices.Compact(got)) != len(got) {
+				t.Errorf("%v: %d of %d are lost", places, lost, len(all))
+			}
+			if got[len(got)-1] != all[len(all)-1] {
+				t.Errorf("%v: the newest is lost", places)
+			}
+			for _, id := range got[:3] {
+				if _, err := damaged.Get(id); err != nil {
+					t.Errorf("%v: %v", places, err)
+				}
+			}
+			newer := put(t, damaged, []byte("x"))
+			if err := damaged.Remove(newer.ID); err != nil {
+				t.Error(err)
+			}
+			damaged.Close()
+		}
 	}
 }
 

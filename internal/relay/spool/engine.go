@@ -273,10 +273,13 @@ func (s *Spool) scanFrom(first []byte, fn func(key, value []byte) error) error {
 	return nil
 }
 
-// each calls fn for what an iterator finds from its beginning to its end.
-func (s *Spool) each(it *pebble.Iterator, fn func(key, value []byte) error) error {
+// each calls fn for what an iterator finds from its beginning to its end. What
+// cannot be read is passed over, and is an error at the end: a damaged block
+// must not hide what lies behind it.
+func (s *Spool) each(it *pebble.Iterator, fn func(key, value []byte) error) (damage error) {
 	step := it.First
-	for more := true; more; step = it.Next {
+	var last []byte // the key of the newest pair; nil: none yet
+	for {
 		type some struct {
 			pairs []pair
 			more  bool
@@ -293,13 +296,79 @@ func (s *Spool) each(it *pebble.Iterator, fn func(key, value []byte) error) erro
 			if err := fn(p.key, p.value); err != nil {
 				return err
 			}
+			last = p.key
 		}
-		if read.err != nil {
-			return fmt.Errorf("%w: %w", ErrDamaged, read.err)
+		step = it.Next
+		switch {
+		case read.err != nil:
+			next, lost, err := s.behind(it, last)
+			if err != nil {
+				return err
+			}
+			if lost && damage == nil {
+				damage = fmt.Errorf("%w: %w", ErrDamaged, read.err)
+			}
+			if next == nil {
+				return damage
+			}
+			step = func() bool { return it.SeekGE(next) }
+		case !read.more:
+			return damage
 		}
-		more = read.more
 	}
-	return nil
+}
+
+// behind looks for where an iterator can go on that met an error behind a key:
+// just there, if it was a disk that failed once, or else behind what is
+// damaged, as near as keys are apart. Nil: nowhere. lost says whether anything
+// may have been passed over. Only keys of entries can be counted up; of others
+// what lies behind is given up.
+func (s *Spool) behind(it *pebble.Iterator, last []byte) (next []byte, lost bool, err error) {
+	readable := func(key []byte) (bool, error) {
+		return await(s, func() (bool, error) {
+			it.SeekGE(key)
+			return it.Error() == nil, nil
+		})
+	}
+	from := uint64(0)
+	if last != nil {
+		next = append(bytes.Clone(last), 0)
+		if ok, err := readable(next); ok || err != nil {
+			return next, false, err
+		}
+		if last[0] != prefixEntry {
+			return nil, true, nil
+		}
+		id, _ := splitEntryKey(last)
+		from = id.count()
+	}
+	to := from // readable from here on; from itself is not
+	for step := uint64(1); ; step *= 2 {
+		if to += step; to > maxCount {
+			return nil, true, nil
+		}
+		ok, err := readable(countKey(to))
+		if err != nil {
+			return nil, true, err
+		}
+		if ok {
+			break
+		}
+		from = to
+	}
+	for to-from > 1 {
+		middle := from + (to-from)/2
+		ok, err := readable(countKey(middle))
+		switch {
+		case err != nil:
+			return nil, true, err
+		case ok:
+			to = middle
+		default:
+			from = middle
+		}
+	}
+	return countKey(to), true, nil
 }
 
 // readSome copies the next few pairs. There are no more at the end, and after

@@ -41,13 +41,7 @@ func (s *idSource) next(now time.Time) ID {
 	s.last = max(s.last+1, uint64(now.UnixMicro()))
 	t := s.last
 	s.mu.Unlock()
-	var id [idSize]byte
-	for i := idTime - 1; i >= 0; i-- {
-		id[i] = idAlphabet[t&31]
-		t >>= 5
-	}
-	copy(id[idTime:], s.boot)
-	return ID(id[:])
+	return ID(append(countDigits(t), s.boot...))
 }
 
 // Time is when an entry got its ID, a moment after it arrived; ok is false if
@@ -56,11 +50,35 @@ func (id ID) Time() (at time.Time, ok bool) {
 	if !validID(id) {
 		return at, false
 	}
-	var micro uint64
-	for _, c := range []byte(id[:idTime]) {
-		micro = micro<<5 | uint64(digit(c))
+	return time.UnixMicro(int64(id.count())).UTC(), true
+}
+
+// maxCount is the largest count of an ID.
+const maxCount = 1<<(5*idTime) - 1
+
+// count is the part of an ID that counts up; of what is none, 0.
+func (id ID) count() (n uint64) {
+	if !validID(id) {
+		return 0
 	}
-	return time.UnixMicro(int64(micro)).UTC(), true
+	for _, c := range []byte(id[:idTime]) {
+		n = n<<5 | uint64(digit(c))
+	}
+	return n
+}
+
+// countKey is not behind any key of an entry with a count, nor before one with
+// a smaller one.
+func countKey(n uint64) []byte { return append([]byte{prefixEntry}, countDigits(n)...) }
+
+// countDigits writes a count.
+func countDigits(n uint64) []byte {
+	digits := make([]byte, idTime)
+	for i := idTime - 1; i >= 0; i-- {
+		digits[i] = idAlphabet[n&31]
+		n >>= 5
+	}
+	return digits
 }
 
 // validID reports whether id is one that this package makes. Only such IDs
