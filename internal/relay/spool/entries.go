@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -281,23 +282,30 @@ func (s *Spool) Body(id ID) (io.ReadCloser, error) {
 			if _, found, again := s.get(entryKey(id)); !found && again == nil {
 				return nil, ErrNotFound // it was removed just now, and its file may be another's
 			}
-			return nil, fmt.Errorf("%w: the body of %s: %w", ErrDamaged, id, err)
+			return nil, unreadable(id, err)
 		}
 		body.r, body.c = f, f
 		return body, nil
 	}
 	inline, found, err := s.get(bodyKey(id))
 	if err == nil && !found {
-		err = errors.New("there is none")
+		err = fs.ErrNotExist
 	}
-	switch {
-	case errors.Is(err, ErrFailed), errors.Is(err, ErrClosed): // that is no damage
-		return nil, fmt.Errorf("spool: reading the body of %s: %w", id, err)
-	case err != nil:
-		return nil, fmt.Errorf("%w: the body of %s: %w", ErrDamaged, id, err)
+	if err != nil {
+		return nil, unreadable(id, err)
 	}
 	body.r = bytes.NewReader(inline)
 	return body, nil
+}
+
+// unreadable is why a body cannot be opened. Only what is not there, or is not
+// what was written, is damaged: a disk that fails, or too many open files, is
+// no reason to give a message up.
+func unreadable(id ID, err error) error {
+	if isNotExist(err) || errors.Is(err, errNotItsFile) || pebble.IsCorruptionError(err) {
+		return fmt.Errorf("%w: the body of %s: %w", ErrDamaged, id, err)
+	}
+	return fmt.Errorf("spool: reading the body of %s: %w", id, err)
 }
 
 // A bodyReader checks length and sum of what it hands out.

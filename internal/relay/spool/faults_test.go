@@ -153,6 +153,30 @@ func TestReadErrors(t *testing.T) {
 	}
 }
 
+// TestABodyThatCannotBeOpenedNow is not damaged: the message is tried again.
+func TestABodyThatCannotBeOpenedNow(t *testing.T) {
+	mem, a := filled(t, false)
+	broken := false
+	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if broken && op.Kind.ReadOrWrite() == errorfs.OpIsRead {
+			return syscall.EMFILE
+		}
+		return nil
+	}))
+	s := open(t, fs)
+	for _, broken = range []bool{true, false} {
+		for id, want := range a.bodies {
+			got, err := read(t, s, id)
+			switch {
+			case errors.Is(err, ErrDamaged), errors.Is(err, ErrNotFound):
+				t.Errorf("%s: %v", id, err)
+			case err == nil && !bytes.Equal(got, want), err != nil && !broken:
+				t.Errorf("%s: %d octets, %v", id, len(got), err)
+			}
+		}
+	}
+}
+
 // TestNoSpaceByKind has each kind of file find no space, or a disk that became
 // read-only, from the kth write on, and then room again. Clients hear ErrFull,
 // what was acknowledged is there, and if the engine lives, messages are taken

@@ -216,6 +216,9 @@ func (b *bodyFiles) shrink() {
 	}
 }
 
+// errNotItsFile means that a file does not have the body that a record says.
+var errNotItsFile = errors.New("spool: the file is not that of the entry")
+
 // open opens the body of an entry in a file, from the body's first octet. It
 // fails if the file has another body; the record that named it may have gone
 // since it was read.
@@ -224,7 +227,7 @@ func (b *bodyFiles) open(name string, id ID, size int64) (io.ReadCloser, error) 
 	f := b.known(name)
 	if f.state != fileKept || f.over {
 		b.mu.Unlock()
-		return nil, errors.New("its file is another's")
+		return nil, fmt.Errorf("%w: it is used for another body", errNotItsFile)
 	}
 	f.readers++
 	b.mu.Unlock()
@@ -239,9 +242,13 @@ func (b *bodyFiles) open(name string, id ID, size int64) (io.ReadCloser, error) 
 		return r, nil
 	}
 	head := make([]byte, bodyHead)
-	if _, err := io.ReadFull(r.file, head); err != nil || string(head) != string(bodyHeader(id)) {
+	_, err = io.ReadFull(r.file, head)
+	if err == nil && string(head) != string(bodyHeader(id)) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("%w: it does not begin with its ID", errNotItsFile)
+	}
+	if err != nil {
 		_ = r.Close()
-		return nil, errors.Join(errors.New("its file does not begin with its ID"), err)
+		return nil, err
 	}
 	r.Reader = io.LimitReader(r.file, size) // behind it may be the rest of a longer one
 	return r, nil
