@@ -276,6 +276,7 @@ func showRow(w io.Writer, r *queue.Row, now time.Time) error {
 		row("client", strings.TrimSpace(env.Client.String()+" "+env.HELO))
 	}
 	row("registration", env.Registration)
+	row("contact", env.Contact.String()) // is told of a failure that the sender cannot be told of
 	row("commit", short(env.Commit))
 	arrived := strings.TrimSpace(moment(env.Arrival) + " " + env.Protocol)
 	if env.TLS != "" {
