@@ -7,7 +7,7 @@ func TestHowMuchGarbageMayWait(t *testing.T) {
 		live uint64
 		want int
 	}{
-		{0, 3200}, {1 << 20, 3200}, {8 << 20, 400}, {32 << 20, 100}, {400 << 20, 100},
+		{0, 1600}, {1 << 20, 1600}, {8 << 20, 200}, {16 << 20, 100}, {400 << 20, 100},
 	} {
 		if got := gcPercent(c.live); got != c.want {
 			t.Errorf("with %d octets in use: %d %%, want %d %%", c.live, got, c.want)
