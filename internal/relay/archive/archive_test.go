@@ -147,7 +147,7 @@ type member struct {
 	typ  byte
 }
 
-func stream(t *testing.T, members ...member) io.Reader {
+func stream(t testing.TB, members ...member) io.Reader {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -361,6 +361,14 @@ func TestAFolderThatIsThere(t *testing.T) {
 // FuzzRead holds any stream to: no panic, and what is imported reads back.
 func FuzzRead(f *testing.F) {
 	f.Add([]byte("x"))
+	const id = "1j13ksvvpkq85hl"
+	for _, text := range []string{"{}", `{"version": 1, "id": "` + id + `", "size": 3, "crc32c": 1, "envelope": {"to": [{"address": "a@b.example"}]}, "state": [{}]}`} {
+		seed, err := io.ReadAll(stream(f, member{name: id + ".json", text: text}, member{name: id + ".eml", text: "x\r\n"}, member{name: SummaryFile, text: `{"version": 1, "messages": 1}`}))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(seed)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		to := &counter{}
 		report, err := Read(t.Context(), bytes.NewReader(data), to, false)

@@ -17,7 +17,8 @@ import (
 	"example.edu/gatepost/internal/durable"
 )
 
-// syncers is how many files of an export are brought to the disk at a time.
+// syncers is how many files of an export are closed at a time, and synced where
+// that is done for each.
 const syncers = 32
 
 // Unpack writes an export into a folder, which must be new or empty. When it
@@ -51,6 +52,9 @@ func Unpack(ctx context.Context, from io.Reader, dir string, tell func(int)) (al
 	g.SetLimit(syncers)
 	all, err = u.files(ctx, &g, tell)
 	if err = errors.Join(err, g.Wait()); err != nil {
+		return all, err
+	}
+	if err := u.sync(); err != nil {
 		return all, err
 	}
 	if u.damaged {
@@ -144,6 +148,18 @@ func (u *unpacker) files(ctx context.Context, g *errgroup.Group, tell func(int))
 	}
 }
 
+// sync brings all files to the disk.
+func (u *unpacker) sync() error {
+	dir, err := u.root.Open(".")
+	if err == nil {
+		err = errors.Join(syncFolder(dir), dir.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("archive: bringing it to the disk: %w", err)
+	}
+	return nil
+}
+
 // made notes what is to be removed if the export fails.
 func (u *unpacker) made(name string) {
 	if !u.whole {
@@ -162,7 +178,7 @@ func (u *unpacker) file(name string, g *errgroup.Group) error {
 		return errors.Join(fmt.Errorf("archive: writing %s: %w", name, err), f.Close())
 	}
 	g.Go(func() error {
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		if err := closeFile(f); err != nil {
 			return fmt.Errorf("archive: writing %s: %w", name, err)
 		}
 		return nil
