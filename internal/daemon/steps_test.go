@@ -39,7 +39,7 @@ func TestTheEndIsBounded(t *testing.T) {
 				if took := time.Since(began); took != endWithin(time.Minute) {
 					t.Errorf("it took %v", took)
 				}
-				want := "ending ports: stuck\nending " + name + ": it still runs 1m50s after the end began, and is left behind"
+				want := "ending ports: stuck\nending " + name + ": it still runs 2m30s after the end began, and is left behind"
 				if err == nil || err.Error() != want {
 					t.Errorf("unwind: %v", err)
 				}
