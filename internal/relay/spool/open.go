@@ -42,7 +42,7 @@ type Spool struct {
 	metrics *metrics
 	ids     *idSource
 	buffers sync.Pool // of *[]byte, capacity at most inlineMax
-	recent  recent
+	recent  *recent
 	files   bodyFiles
 
 	tuning
@@ -103,7 +103,7 @@ func openTuned(o Options, t tuning) (_ *Spool, err error) {
 		s.reserve = uint64(o.Reserve)
 	}
 	s.buffers.New = func() any { b := make([]byte, 0, 8<<10); return &b }
-	s.recent = recent{bodies: make(map[ID]*recentBody), free: &s.buffers}
+	s.recent = newRecent(&s.buffers)
 	s.bodies = s.fs.PathJoin(o.Dir, "bodies")
 	s.files = bodyFiles{fs: s.fs, dir: s.bodies, log: s.log, files: make(map[string]*bodyFile)}
 	engine := s.fs.PathJoin(o.Dir, "engine")

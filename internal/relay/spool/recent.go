@@ -2,23 +2,42 @@ package spool
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
-// recentMax bounds the bodies that are kept in memory, in octets.
-const recentMax = 16 << 20
+const (
+	recentMax  = 4 << 20                // octets of the bodies that are kept in memory
+	recentWait = 50 * time.Millisecond  // how long a message waits for room among them
+	recentRest = 500 * time.Millisecond // for how long none waits after one that did so in vain
+)
 
 // recent keeps the bodies of messages that were just committed, so that their
 // first attempt reads nothing from the disk. A body is dropped when its entry is
 // removed, or changes: then the attempt is over, and the next one may be hours
 // away. What finds no room is read from the disk, like everything after a
 // restart.
+//
+// Where messages come in a little faster than they go out, a message waits for
+// room before it is committed: to let a backlog grow, and to read it back from
+// the disk, would slow down both. Where they go out much slower, or not at all,
+// that would only keep clients waiting, so then none waits.
 type recent struct {
+	room    *semaphore.Weighted // recentMax octets of memory, which are more than the bodies
+	resting atomic.Int64        // until when none waits, as Unix time in nanoseconds
+	free    *sync.Pool          // where buffers go back to
+
 	mu     sync.Mutex
 	bodies map[ID]*recentBody // guarded by mu
-	octets int                // guarded by mu; of memory, which is more than the bodies
-	free   *sync.Pool         // where buffers go back to
+}
+
+func newRecent(free *sync.Pool) *recent {
+	return &recent{room: semaphore.NewWeighted(recentMax), free: free, bodies: make(map[ID]*recentBody)}
 }
 
 // A recentBody is a body of the engine, whole.
@@ -27,16 +46,33 @@ type recentBody struct {
 	uses int // readers, and one for its place in recent; guarded by recent.mu
 }
 
-// keep takes over the buffer of a body, and reports whether it did.
-func (r *recent) keep(id ID, buf *[]byte) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.octets+cap(*buf) > recentMax {
+// reserve makes room for a buffer, and reports whether there is some.
+func (r *recent) reserve(ctx context.Context, buf *[]byte) bool {
+	n := int64(cap(*buf))
+	if r.room.TryAcquire(n) {
+		return true
+	}
+	now := time.Now()
+	if now.UnixNano() < r.resting.Load() {
 		return false
 	}
-	r.octets += cap(*buf)
+	wait, cancel := context.WithTimeout(ctx, recentWait)
+	defer cancel()
+	if r.room.Acquire(wait, n) == nil {
+		return true
+	}
+	r.resting.Store(now.Add(recentWait + recentRest).UnixNano())
+	return false
+}
+
+// release gives up what reserve has made.
+func (r *recent) release(buf *[]byte) { r.room.Release(int64(cap(*buf))) }
+
+// keep takes over the buffer of a body, for which there is room.
+func (r *recent) keep(id ID, buf *[]byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.bodies[id] = &recentBody{buf, 1}
-	return true
 }
 
 // drop forgets the body of an entry, and reports whether it was there. Readers
@@ -78,7 +114,7 @@ func (r *recent) clear() {
 // done ends one use. The caller holds mu.
 func (r *recent) done(b *recentBody) {
 	if b.uses--; b.uses == 0 {
-		r.octets -= cap(*b.buf)
+		r.release(b.buf)
 		r.free.Put(b.buf)
 		b.buf = nil
 	}

@@ -154,14 +154,19 @@ func (w *Writer) Commit(ctx context.Context, opts ...CommitOption) (*Entry, erro
 		return nil, err
 	}
 	e := &Entry{ID: w.id, Envelope: w.env, Size: w.size, State: make([]RecipientState, len(w.env.To))}
+	keep := w.name == "" && w.s.recent.reserve(ctx, w.buf)
 	if err := w.store(e, o); err != nil {
+		if keep {
+			w.s.recent.release(w.buf)
+		}
 		return nil, err
 	}
 	switch {
 	case w.name != "":
 		w.s.files.keep(w.name)
 		w.name = ""
-	case w.s.recent.keep(w.id, w.buf):
+	case keep:
+		w.s.recent.keep(w.id, w.buf)
 		w.buf = nil // Abort leaves it alone
 	}
 	w.s.metrics.committed.Inc()
