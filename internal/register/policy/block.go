@@ -56,7 +56,7 @@ func inForce(b *registration.Block, now time.Time) bool {
 // Block is a block in force over addr at now, the most specific one, or nil.
 // It must not be changed.
 func (s *Snapshot) Block(addr netip.Addr, now time.Time) *registration.Block {
-	if s == nil {
+	if s == nil || s.blocks.Size() == 0 { // as most of the time, and this is asked at each command
 		return nil
 	}
 	n, _ := s.blocks.Lookup(addr.Unmap())

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -129,7 +130,9 @@ func (s *session) within(d time.Duration) {
 
 // read reads one reply within d; step names what it answers.
 func (s *session) read(step string, d time.Duration) (reply, error) {
-	s.within(d)
+	if ahead, _ := s.r.Peek(s.r.Buffered()); bytes.IndexByte(ahead, '\n') < 4 || ahead[3] == '-' { // else all of it is here
+		s.within(d)
+	}
 	r, err := readReply(s.r)
 	if err != nil {
 		return reply{}, s.fault("waiting for the reply to "+step, err)
