@@ -28,20 +28,26 @@ func TestBenchRegisters(t *testing.T) {
 		defer g.end()
 		g.hop.addr = to.addr
 		g.addresses(n)
-		g.start()
+		g.configure()
 		began := time.Now()
-		until(t, "the register is in force", func() bool { return g.report().Register.Addresses >= n })
+		g.launch()
+		until(t, "the register is in force", func() bool {
+			code, _ := g.page("/readyz")
+			return code == 200 && g.report().Register.Addresses >= n
+		})
 		now, peak := g.world.memory()
-		fmt.Printf("a register of %d addresses: in force %.1f s after the start, RSS %d MiB then and %d at most\n",
+		fmt.Printf("a register of %d addresses: in force %.1f s after the first start, RSS %d MiB then and %d at most\n",
 			n, time.Since(began).Seconds(), now>>20, peak>>20)
 		relays = append(relays, g)
 	}
 	rates := make([][]float64, len(sizes))
-	for range *rounds {
-		for i, g := range relays {
+	for round := range 3 * *rounds {
+		for turn := range relays {
+			i := (turn + round) % len(relays)
+			g := relays[i]
 			n := 50
 			if *phase > 0 {
-				n = 10_000 // a tenth of what the machines of one registration may send in an hour
+				n = 5000 // of the 100,000 that the machines of one registration may send in an hour
 			}
 			c := benchCase{own: true, source: source{sessions: 20, octets: 4096, reuse: true, from: registeredAt}}
 			to.run(t, g, c, n/10)

@@ -183,10 +183,10 @@ func listens(t *testing.T, addr string) {
 	})
 }
 
-// until polls another process for two minutes at most.
+// until polls another process for five minutes at most.
 func until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(2 * time.Minute)
+	deadline := time.NewTimer(5 * time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -194,7 +194,7 @@ func until(t *testing.T, what string, cond func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatalf("not within 2 minutes: %s", what)
+			t.Fatalf("not within 5 minutes: %s", what)
 		}
 	}
 }
