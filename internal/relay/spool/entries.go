@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -38,6 +39,7 @@ func (s *Spool) putState(b *pebble.Batch, e *Entry) error {
 // the engine it does not wait for the disk, as Update. A body that is a file
 // goes only after its record has gone for good.
 func (s *Spool) Remove(id ID) error {
+	defer s.own(id)()
 	var file string
 	if !s.recent.drop(id) { // what is recent is there, and in no file
 		var err error
@@ -57,6 +59,26 @@ func (s *Spool) Remove(id ID) error {
 		s.files.give(file, true)
 	}
 	return nil
+}
+
+// own waits until nobody else removes any of some entries, or puts one in their
+// place, and returns what ends that. Where a body is in a file, two that removed
+// the same entry would give the file back twice, and it would be used for two.
+func (s *Spool) own(ids ...ID) (end func()) {
+	stripes := make([]int, 0, 1) // of most calls
+	for _, id := range ids {
+		stripes = append(stripes, int(crc32.ChecksumIEEE([]byte(id))%uint32(len(s.owners))))
+	}
+	slices.Sort(stripes) // so that two who wait for each other cannot be
+	stripes = slices.Compact(stripes)
+	for _, i := range stripes {
+		s.owners[i].Lock()
+	}
+	return func() {
+		for _, i := range stripes {
+			s.owners[i].Unlock()
+		}
+	}
 }
 
 // settle adds the new state, or the removal, of an entry to a batch. An entry

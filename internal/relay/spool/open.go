@@ -44,6 +44,7 @@ type Spool struct {
 	buffers sync.Pool // of *[]byte, capacity at most inlineMax
 	recent  *recent
 	files   bodyFiles
+	owners  [64]sync.Mutex // of entries, by their IDs; see own
 
 	tuning
 

@@ -58,6 +58,7 @@ func (s *Spool) Import(ctx context.Context, e *Entry, body io.Reader, again bool
 	if w.size != e.Size {
 		return fmt.Errorf("spool: importing %s: the body has %d octets, and not %d", e.ID, w.size, e.Size)
 	}
+	defer s.own(e.ID)()
 	return w.commitImported(ctx, e, again)
 }
 
@@ -84,24 +85,19 @@ func (w *Writer) commitImported(ctx context.Context, e *Entry, again bool) error
 	if err != nil {
 		return err
 	}
-	filled := false
 	err = s.apply(func(b *pebble.Batch) error {
 		err := errors.Join(
 			b.Set(entryKey(w.id), rec, nil),
 			b.Set(stateKey(w.id), state, nil),
 			b.Set(usedKey(importedKey(w.id)), []byte(w.id), nil))
-		if err == nil && w.name == "" {
+		if err == nil && flags&flagFile == 0 {
 			err = b.Set(bodyKey(w.id), *w.buf, nil)
 		}
-		filled = err == nil
+		if err == nil {
+			w.keepFile() // as in store
+		}
 		return err
 	}, how)
-	if filled && w.name != "" { // as in store
-		if err == nil {
-			s.files.keep(w.name)
-		}
-		w.name = ""
-	}
 	if err != nil {
 		return err
 	}

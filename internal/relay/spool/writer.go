@@ -161,11 +161,7 @@ func (w *Writer) Commit(ctx context.Context, opts ...CommitOption) (*Entry, erro
 		}
 		return nil, err
 	}
-	switch {
-	case w.name != "":
-		w.s.files.keep(w.name)
-		w.name = ""
-	case keep:
+	if keep {
 		w.s.recent.keep(w.id, w.buf)
 		w.buf = nil // Abort leaves it alone
 	}
@@ -243,12 +239,16 @@ func (w *Writer) store(e *Entry, o commitOptions) error {
 	}
 	var files []string // of settled entries, to be given back once the batch lasts
 	var removed int
-	filled := false
+	settled := make([]ID, 0, len(o.settle))
+	for _, other := range o.settle {
+		settled = append(settled, other.ID)
+	}
+	defer w.s.own(settled...)()
 	err = w.s.apply(func(b *pebble.Batch) error {
 		if err := b.Set(entryKey(w.id), rec, nil); err != nil {
 			return err
 		}
-		if w.name == "" {
+		if flags&flagFile == 0 {
 			if err := b.Set(bodyKey(w.id), *w.buf, nil); err != nil {
 				return err
 			}
@@ -270,15 +270,12 @@ func (w *Writer) store(e *Entry, o commitOptions) error {
 				removed++
 			}
 		}
-		filled = true
+		// From here on the batch may be on the disk, whatever is told of it, and
+		// then names the file: whoever removes the entry gives it back.
+		w.keepFile()
 		return nil
 	}, pebble.Sync)
 	if err != nil {
-		// Once the batch was handed over it may be on the disk in spite of the
-		// error, and then names the file; the next Open knows.
-		if filled {
-			w.name = "" // nobody's, until then
-		}
 		return err
 	}
 	for _, other := range o.settle {
@@ -289,6 +286,14 @@ func (w *Writer) store(e *Entry, o commitOptions) error {
 		w.s.files.give(name, true)
 	}
 	return nil
+}
+
+// keepFile leaves the file of the body to its record.
+func (w *Writer) keepFile() {
+	if w.name != "" {
+		w.s.files.keep(w.name)
+		w.name = ""
+	}
 }
 
 // Abort drops the message, unless it was committed.
