@@ -10,7 +10,7 @@ import (
 
 // heapSlack is what may become garbage between two collections although little
 // is in use, in octets. A relay with a small register has some 10 MiB in use,
-// and would collect them several hundred times a second for want of room.
+// and would collect them again and again for want of room.
 const heapSlack = 16 << 20
 
 // gcPercent is how much may become garbage between two collections, in percent

@@ -26,8 +26,8 @@ const bodyHead = 32
 // bodyFiles are the files of the bodies that are longer than inlineMax. Their
 // names mean nothing: a record says in which file its body is. A file whose
 // record has gone for good is used again for another body, since to write over
-// a file costs a fifth of making one: the folder does not change, nor what the
-// file system knows of the file, so there is less to bring to the disk.
+// a file costs much less than to make one: the folder does not change, nor what
+// the file system knows of the file, so there is less to bring to the disk.
 //
 // Each file is in one of three states. Free: nobody needs it. Written: a message
 // is coming in. Kept: a record names it, or may. Only what is free is taken, and
