@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -89,5 +90,47 @@ func TestBodiesInMemoryAreBounded(t *testing.T) {
 	}
 	if len(s.recent.bodies) != 0 || !s.recent.room.TryAcquire(recentMax) {
 		t.Errorf("%d bodies are in memory at the end, or their room is not free", len(s.recent.bodies))
+	}
+}
+
+// TestAMessageThatGoesAtOnceLeavesNoBody: who sees an entry as soon as its
+// record is there, and removes it before Commit has returned, leaves nothing of
+// it in memory.
+func TestAMessageThatGoesAtOnceLeavesNoBody(t *testing.T) {
+	s := open(t, vfs.NewMem())
+	stop := make(chan struct{})
+	var operator sync.WaitGroup
+	operator.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			err := s.Entries(func(e *Entry) error { return s.Remove(e.ID) })
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	var senders sync.WaitGroup
+	for range 4 {
+		senders.Go(func() {
+			for i := range 500 {
+				put(t, s, body(i, 100))
+			}
+		})
+	}
+	senders.Wait()
+	close(stop)
+	operator.Wait()
+	for _, id := range ids(t, s) {
+		if err := s.Remove(id); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := len(s.recent.bodies); n != 0 || !s.recent.room.TryAcquire(recentMax) {
+		t.Errorf("%d bodies are in memory, of no message", n)
 	}
 }

@@ -94,7 +94,7 @@ func (w *Writer) commitImported(ctx context.Context, e *Entry, again bool) error
 			err = b.Set(bodyKey(w.id), *w.buf, nil)
 		}
 		if err == nil {
-			w.keepFile() // as in store
+			w.handOver() // as in store
 		}
 		return err
 	}, how)

@@ -39,6 +39,7 @@ type Writer struct {
 	looked int64  // size at the last look at the free space
 	sum    uint32 // CRC-32C of the body so far
 	err    error  // the first error of a Write
+	kept   bool   // there is room in recent for buf
 	ended  bool   // by Commit or Abort
 }
 
@@ -154,16 +155,9 @@ func (w *Writer) Commit(ctx context.Context, opts ...CommitOption) (*Entry, erro
 		return nil, err
 	}
 	e := &Entry{ID: w.id, Envelope: w.env, Size: w.size, State: make([]RecipientState, len(w.env.To))}
-	keep := w.name == "" && w.s.recent.reserve(ctx, w.buf)
+	w.kept = w.name == "" && w.s.recent.reserve(ctx, w.buf)
 	if err := w.store(e, o); err != nil {
-		if keep {
-			w.s.recent.release(w.buf)
-		}
 		return nil, err
-	}
-	if keep {
-		w.s.recent.keep(w.id, w.buf)
-		w.buf = nil // Abort leaves it alone
 	}
 	w.s.metrics.committed.Inc()
 	w.s.metrics.bytes.Add(float64(w.size))
@@ -270,12 +264,11 @@ func (w *Writer) store(e *Entry, o commitOptions) error {
 				removed++
 			}
 		}
-		// From here on the batch may be on the disk, whatever is told of it, and
-		// then names the file: whoever removes the entry gives it back.
-		w.keepFile()
+		w.handOver()
 		return nil
 	}, pebble.Sync)
 	if err != nil {
+		w.s.recent.drop(w.id)
 		return err
 	}
 	for _, other := range o.settle {
@@ -288,11 +281,17 @@ func (w *Writer) store(e *Entry, o commitOptions) error {
 	return nil
 }
 
-// keepFile leaves the file of the body to its record.
-func (w *Writer) keepFile() {
+// handOver leaves the body to its record, just before that is committed. From
+// there on the record may be on the disk, whatever is told of the batch, and may
+// be seen: whoever removes the entry gives the file back, or the memory.
+func (w *Writer) handOver() {
 	if w.name != "" {
 		w.s.files.keep(w.name)
 		w.name = ""
+	}
+	if w.kept {
+		w.s.recent.keep(w.id, w.buf)
+		w.kept, w.buf = false, nil
 	}
 }
 
@@ -309,6 +308,10 @@ func (w *Writer) Abort() {
 	if w.name != "" {
 		w.s.files.give(w.name, !w.made)
 		w.name = ""
+	}
+	if w.kept {
+		w.s.recent.release(w.buf)
+		w.kept = false
 	}
 	if w.buf != nil {
 		w.s.buffers.Put(w.buf)
