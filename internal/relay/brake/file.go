@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"io"
 	"log/slog"
 	"time"
 
@@ -80,24 +79,12 @@ func (b *Brake) clear() {
 
 // decode fills an empty brake.
 func (b *Brake) decode(data []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	var head headLine
-	if err := dec.Decode(&head); err != nil || head != (headLine{version, what}) {
-		return errors.Join(errors.New("brake: not a file of this version"), err)
-	}
-	for {
-		var l line
-		err := dec.Decode(&l)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("brake: reading a registration: %w", err)
-		}
+	return durable.DecodeLines(data, headLine{version, what}, func(l line) error {
 		if !b.take(l) {
 			return fmt.Errorf("brake: the line of %.100q makes no sense", l.Registration)
 		}
-	}
+		return nil
+	})
 }
 
 // take adds one line of the file. People are told again of what they may not

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -39,20 +38,7 @@ type line struct {
 
 // decode fills an empty book.
 func (b *Book) decode(data []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	var first headLine
-	if err := dec.Decode(&first); err != nil || first != (headLine{version, what}) {
-		return errors.Join(errors.New("sts: not a file of this version"), err)
-	}
-	for {
-		var l line
-		err := dec.Decode(&l)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("sts: reading a policy: %w", err)
-		}
+	return durable.DecodeLines(data, headLine{version, what}, func(l line) error {
 		p := l.Policy
 		switch {
 		case l.Domain == "" || p == nil || p.MaxAge < 0 || p.MaxAge > maxAge*time.Second || p.Mode != Enforce && p.Mode != Testing && p.Mode != None,
@@ -63,7 +49,8 @@ func (b *Book) decode(data []byte) error {
 			l.Fetched = now
 		}
 		b.known[l.Domain] = &entry{id: l.ID, policy: p, fetched: l.Fetched, used: l.Used}
-	}
+		return nil
+	})
 }
 
 // save writes the file if something has changed since it was written.

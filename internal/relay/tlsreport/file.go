@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"time"
 
@@ -17,7 +16,7 @@ import (
 const (
 	version = 1
 	what    = "gatepost tls-reports"
-	maxFile = 1 << 30 // octets: over what the bounds can come to
+	maxFile = 256 << 20 // octets: over what the bounds can come to
 )
 
 type headLine struct {
@@ -54,24 +53,7 @@ func Open(o Options) (*Book, error) {
 
 // decode fills an empty book.
 func (b *Book) decode(data []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	var first headLine
-	if err := dec.Decode(&first); err != nil || first != (headLine{version, what}) {
-		return errors.Join(errors.New("tlsreport: not a file of this version"), err)
-	}
-	for {
-		var l line
-		err := dec.Decode(&l)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("tlsreport: reading a domain: %w", err)
-		}
-		if err := b.take(l); err != nil {
-			return err
-		}
-	}
+	return durable.DecodeLines(data, headLine{version, what}, b.take)
 }
 
 // take adds one line of the file.
