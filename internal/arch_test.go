@@ -65,12 +65,17 @@ var rooms = map[string][]string{
 	"internal/relay/blocks":    {"internal/durable"},
 	"internal/relay/smtpd":     {"internal/mail", "internal/register/policy", "internal/register/proof", "internal/register/registration"}, // registration: the values inside a Verdict
 
+	// The portal's rooms, below internal/portal, which alone knows them all.
+	"internal/portal/page":    nil,
+	"internal/portal/session": nil,
+
 	// Faces and wiring.
 	"internal/status":       {"internal/register/registration"}, // Problem
 	"internal/daemon":       {"*"},
 	"internal/cli":          {"*"},
 	"internal/cli/scaffold": nil, // the files of a repository at a forge
 	"internal/demo":         {"*"},
+	"internal/portal":       {"*"},
 	"cmd/gatepostd":         {"internal/daemon"},
 	"cmd/gatepost":          {"internal/cli"},
 }

@@ -1,0 +1,97 @@
+package portal
+
+import (
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"example.edu/gatepost/internal/portal/page"
+	"example.edu/gatepost/internal/portal/session"
+)
+
+// signIn knows who the visitor is. It is a session.Sessions.
+type signIn interface {
+	Who(*http.Request) (session.Person, bool)
+	Token(http.ResponseWriter, *http.Request) string
+	Routes(*http.ServeMux)
+	Guard(http.Handler) http.Handler
+}
+
+// A server answers the portal's visitors. Its fields are set before the first
+// request and stay.
+type server struct {
+	log      *slog.Logger
+	now      func() time.Time
+	pages    *page.Pages
+	sessions signIn
+}
+
+// handler is all that the portal serves. Each page's own file adds its routes.
+func (s *server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /static/", s.pages.Static())
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	s.sessions.Routes(mux)
+	s.homeRoutes(mux)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.notFound(w, r, "There is no such page") })
+	return s.sessions.Guard(mux)
+}
+
+// frame is what every page needs.
+func (s *server) frame(w http.ResponseWriter, r *http.Request, body any) page.Frame {
+	f := page.Frame{Token: s.sessions.Token(w, r), Path: r.URL.Path, Body: body}
+	if who, ok := s.sessions.Who(r); ok {
+		f.Visitor = &page.Visitor{Name: who.Name, Postmaster: who.Postmaster}
+	}
+	return f
+}
+
+// A visit is a handler for somebody who is signed in.
+type visit func(http.ResponseWriter, *http.Request, session.Person)
+
+// signedIn sends whoever is not signed in to do so and back.
+func (s *server) signedIn(then visit) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		who, ok := s.sessions.Who(r)
+		if !ok {
+			http.Redirect(w, r, "/sign-in?"+url.Values{"next": {back(r)}}.Encode(), http.StatusSeeOther)
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		then(w, r, who)
+	}
+}
+
+// back is where to go after signing in: the page itself, or the one that has
+// the form which was sent.
+func back(r *http.Request) string {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return r.URL.RequestURI()
+	}
+	if from, err := url.Parse(r.Referer()); err == nil && from.Host == r.Host && strings.HasPrefix(from.Path, "/") {
+		return from.RequestURI()
+	}
+	return "/"
+}
+
+// postmaster is signedIn for postmasters alone.
+func (s *server) postmaster(then visit) http.HandlerFunc {
+	return s.signedIn(func(w http.ResponseWriter, r *http.Request, who session.Person) {
+		if !who.Postmaster {
+			s.pages.Fail(w, r, http.StatusForbidden, s.frame(w, r, nil), page.Failure{
+				Heading: "This is for postmasters", Text: "You are signed in as " + who.Name + ", who is none here.",
+				Next: []string{"If you should be one: the portal's configuration names them (signIn)."},
+			})
+			return
+		}
+		then(w, r, who)
+	})
+}
+
+func (s *server) notFound(w http.ResponseWriter, r *http.Request, what string) {
+	s.pages.Fail(w, r, http.StatusNotFound, s.frame(w, r, nil), page.Failure{
+		Heading: what, Next: []string{"Is the address of the page complete?"}, Link: page.Link{URL: "/", Text: "To the first page"},
+	})
+}
