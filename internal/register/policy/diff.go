@@ -200,6 +200,9 @@ func senders(r *registration.Registration) string {
 // apart by their files; a block that moved to another file and says the same is
 // no change.
 func diffBlocks(base, head *Snapshot) []Change {
+	if base != nil && head != nil && sameList(base.register, head.register) {
+		return nil
+	}
 	was, is := blocksByPrefix(base), blocksByPrefix(head)
 	var changes []Change
 	for p, now := range is {
@@ -230,6 +233,11 @@ func blocksByPrefix(s *Snapshot) map[netip.Prefix][]registration.Block {
 		}
 	}
 	return m
+}
+
+// sameList reports whether two lists are one and the same.
+func sameList(a, b []registration.Block) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 func sameBlocks(a, b []registration.Block) bool { return describe(a) == describe(b) }

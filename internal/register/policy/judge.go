@@ -39,7 +39,16 @@ func Judge(base, head []*registration.File, author Author, now time.Time) []regi
 // Judge is the function of that name, for a base that has been built; now is
 // when that was.
 func (before *Register) Judge(head []*registration.File, author Author) []registration.Problem {
-	touched := before.touched(sortedFiles(head))
+	return before.judge(before.touched(sortedFiles(head)), author)
+}
+
+// JudgeChange is Judge for a head that differs from before at some paths only;
+// nil for a file that is gone. It costs what changes.
+func (before *Register) JudgeChange(changed map[string]*registration.File, author Author) []registration.Problem {
+	return before.judge(before.touchedBy(changed), author)
+}
+
+func (before *Register) judge(touched map[string]touch, author Author) []registration.Problem {
 	changed := make(map[string]*registration.File, len(touched))
 	for path, t := range touched {
 		changed[path] = t.head
@@ -112,7 +121,7 @@ func (before *Register) touched(head []*registration.File) map[string]touch {
 		t := touch{path: f.Path, head: f}
 		if len(rest) > 0 && rest[0].file.Path == f.Path {
 			t.base, rest = rest[0].file, rest[1:]
-			if t.base == f || t.base.Sum == f.Sum && reflect.DeepEqual(t.base, f) {
+			if t.idle() {
 				continue
 			}
 		}
@@ -122,6 +131,25 @@ func (before *Register) touched(head []*registration.File) map[string]touch {
 		m[j.file.Path] = touch{path: j.file.Path, base: j.file}
 	}
 	return m
+}
+
+// touchedBy are those of changed that differ.
+func (before *Register) touchedBy(changed map[string]*registration.File) map[string]touch {
+	m := make(map[string]touch, len(changed))
+	for path, f := range changed {
+		if t := (touch{path: path, base: before.File(path), head: f}); !t.idle() {
+			m[path] = t
+		}
+	}
+	return m
+}
+
+// idle reports whether nothing differs.
+func (t touch) idle() bool {
+	if t.base == t.head {
+		return true
+	}
+	return t.base != nil && t.head != nil && t.base.Sum == t.head.Sum && reflect.DeepEqual(t.base, t.head)
 }
 
 // newlyClaimed reports whether the host at p's place is one that its
@@ -191,11 +219,24 @@ func (t touch) authority(before *Snapshot, author Author) []registration.Problem
 // and the account alone is none: those whose members its caller must know.
 // They are sorted by number.
 func (before *Register) Teams(head []*registration.File, author Author) []registration.Team {
-	var teams []registration.Team
 	if !author.known() {
 		return nil
 	}
-	for _, t := range before.touched(sortedFiles(head)) {
+	return before.teams(before.touched(sortedFiles(head)), author)
+}
+
+// TeamsOfChange is Teams for a head that differs at some paths only, as
+// JudgeChange takes it.
+func (before *Register) TeamsOfChange(changed map[string]*registration.File, author Author) []registration.Team {
+	if !author.known() {
+		return nil
+	}
+	return before.teams(before.touchedBy(changed), author)
+}
+
+func (before *Register) teams(touched map[string]touch, author Author) []registration.Team {
+	var teams []registration.Team
+	for _, t := range touched {
 		for _, id := range t.departments() {
 			d := before.snapshot.Department(id)
 			if d != nil && d.Team.ID != 0 && !author.SpeaksFor(d) && !slices.Contains(teams, d.Team) {

@@ -19,6 +19,7 @@ type Register struct {
 	o            Options // Incumbents is let go of
 	snapshot     *Snapshot
 	files        []*judged           // in order of path
+	troubled     []*judged           // of files, those with problems
 	claims       *bart.Table[*claim] // everybody who claims an address, whoever gets it
 	contested    []netip.Addr        // claimed more than once, sorted
 	lost         contest
@@ -60,10 +61,28 @@ func (r *Register) Snapshot() *Snapshot { return r.snapshot }
 // Len is the number of files.
 func (r *Register) Len() int { return len(r.files) }
 
-// Problems is every problem of every file, sorted by place.
+// Problems is every problem of every file, sorted by place. It costs what there
+// is to tell.
 func (r *Register) Problems() []registration.Problem {
-	var all []registration.Problem
-	for _, j := range r.files {
+	told := r.troubled
+	if len(r.lost) > 0 {
+		told = slices.Clone(told)
+		for path := range r.lost {
+			if j := r.find(path); len(j.problems) == 0 {
+				told = append(told, j)
+			}
+		}
+		slices.SortFunc(told, func(a, b *judged) int { return byPath(a, b.file.Path) })
+	}
+	n := 0
+	for _, j := range told {
+		n += len(j.problems) + len(r.lost[j.file.Path])
+	}
+	if n == 0 {
+		return nil
+	}
+	all := make([]registration.Problem, 0, n)
+	for _, j := range told {
 		all = append(all, j.problems...)
 		if len(r.lost) == 0 {
 			continue
@@ -115,6 +134,9 @@ func build(files []*registration.File, o Options, holding func(netip.Addr) (seat
 	r.o.Incumbents = nil
 	for i, f := range files {
 		r.files[i] = b.judge(f, between[f.Path])
+		if len(r.files[i].problems) > 0 {
+			r.troubled = append(r.troubled, r.files[i])
+		}
 	}
 	r.claims, r.contested = index(r.files)
 	r.lost = settle(r.contested, r.claims, holding)
@@ -188,13 +210,22 @@ func (r *Register) with(changed map[string]*registration.File, o Options, holdin
 	next.o.Incumbents = nil
 
 	// The files: those that change, and those of which a rule says something
-	// else today.
+	// else today. What there is to say of a last day is the same all day.
 	stirred := b.changeBlocks(r, changed)
 	again := r.underBlocks(stirred)
+	same := len(again) == 0 && dayOf(r.o.Now) == dayOf(o.Now)
 	swapped := make([]swap, 0, len(changed))
-	next.files = make([]*judged, 0, len(r.files)+len(changed))
 	rest := r.files
+	if same && len(changed) == 0 {
+		next.files, rest = r.files, nil
+	} else {
+		next.files = make([]*judged, 0, len(r.files)+len(changed))
+	}
 	keep := func(unchanged []*judged) {
+		if same {
+			next.files = append(next.files, unchanged...)
+			return
+		}
 		for _, j := range unchanged {
 			if j.claims && (again[j] || j.term != b.term(j.file.Registration)) {
 				fresh := b.judge(j.file, nil)
@@ -219,6 +250,7 @@ func (r *Register) with(changed map[string]*registration.File, o Options, holdin
 		swapped = append(swapped, change)
 	}
 	keep(rest)
+	next.troubled = retold(r.troubled, swapped)
 
 	// The contests, all of them: who held an address before may have changed.
 	contested := slices.Clone(r.contested)
@@ -236,6 +268,33 @@ func (r *Register) with(changed map[string]*registration.File, o Options, holdin
 
 // A swap is one file before and after; nil where it is not there.
 type swap struct{ was, is *judged }
+
+// retold is troubled after swaps.
+func retold(troubled []*judged, swapped []swap) []*judged {
+	if len(swapped) == 0 {
+		return troubled
+	}
+	gone := make(map[*judged]bool, len(swapped))
+	var fresh []*judged
+	for _, c := range swapped {
+		gone[c.was] = true
+		if c.is != nil && len(c.is.problems) > 0 {
+			fresh = append(fresh, c.is)
+		}
+	}
+	kept := make([]*judged, 0, len(troubled)+len(fresh))
+	for _, j := range troubled {
+		if !gone[j] {
+			kept = append(kept, j)
+		}
+	}
+	if len(fresh) == 0 {
+		return kept
+	}
+	kept = append(kept, fresh...)
+	slices.SortFunc(kept, func(a, b *judged) int { return byPath(a, b.file.Path) })
+	return kept
+}
 
 // change brings the table of hosts from what was built of r to what is built of
 // next.
@@ -310,6 +369,14 @@ func (r *Register) merged(changed map[string]*registration.File) []*registration
 func (b *builder) changeBlocks(r *Register, changed map[string]*registration.File) (stirred []netip.Prefix) {
 	var blocks []registration.Block
 	same := true
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(changed)), isBlock) {
+		for i := range r.snapshot.register {
+			if block := &r.snapshot.register[i]; inForce(block, r.o.Now) != inForce(block, b.o.Now) {
+				stirred = append(stirred, block.Prefix)
+			}
+		}
+		return stirred
+	}
 	for _, block := range r.snapshot.register {
 		if _, other := changed[block.Path]; other {
 			same = false

@@ -38,6 +38,14 @@ func FuzzWith(f *testing.F) {
 				}
 			}
 			next := have.With(changed, o)
+			author := []Author{{}, physicist, engineer}[r.IntN(3)]
+			all := slices.Collect(maps.Values(files))
+			if got, want := have.JudgeChange(changed, author), have.Judge(all, author); !slices.Equal(got, want) {
+				t.Fatalf("step %d: of the change alone the judgement is\n%q, want\n%q", step, got, want)
+			}
+			if got, want := have.TeamsOfChange(changed, author), have.Teams(all, author); !slices.Equal(got, want) {
+				t.Fatalf("step %d: the teams are %v, want %v", step, got, want)
+			}
 			full := o
 			full.Incumbents = have.Snapshot()
 			want := NewRegister(slices.Collect(maps.Values(files)), full)
@@ -112,6 +120,23 @@ func sameRemovals(a, b []Removal) bool {
 	slices.SortFunc(a, order)
 	slices.SortFunc(b, order)
 	return slices.Equal(a, b)
+}
+
+// The judgement of one form: what it would make, what is wrong with it, and what
+// it does.
+func BenchmarkJudgeChange100k(b *testing.B) {
+	r := NewRegister(bigRegister(100_000), Options{Now: today()})
+	f := request("registrations/its/new.cue", "35.9.0.7")
+	changed := map[string]*registration.File{f.Path: f}
+	b.ReportAllocs()
+	for b.Loop() {
+		next := r.With(changed, Options{Now: today()})
+		plan := NewPlan(r.Snapshot(), next.Snapshot())
+		plan.Warnings = plan.Unexplained(r.Snapshot(), next.Snapshot(), map[string]bool{f.Path: true})
+		if problems := r.JudgeChange(changed, Author{}); len(problems) > 256 || len(plan.Added) != 1 {
+			b.Fatal(problems, plan)
+		}
+	}
 }
 
 func BenchmarkWith100k(b *testing.B) {

@@ -172,14 +172,25 @@ const (
 	tooFar
 )
 
-// term judges the last day. It is cheap: With asks it of every registration.
+const aDay = 24 * time.Hour
+
+// dayOf numbers the day of a time in UTC, from 1970 on; 0 for no time.
+func dayOf(t time.Time) int32 {
+	if t.IsZero() {
+		return 0
+	}
+	return int32(t.Unix() / int64(aDay/time.Second))
+}
+
+// term judges the last day, and says the same at any time of one day, as what
+// it judges ends at midnight. It is cheap: once a day With asks it of every
+// registration.
 func (b *builder) term(r *registration.Registration) term {
 	now := b.o.Now.UTC()
 	if now.IsZero() {
 		return term{}
 	}
-	const aDay = 24 * time.Hour
-	today := int32(now.Unix() / int64(aDay/time.Second))
+	today := dayOf(now)
 	switch latest := now.AddDate(MaxAhead, 0, 0).Truncate(aDay); {
 	case !now.Before(r.Expires):
 		return term{expired, today}

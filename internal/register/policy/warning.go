@@ -26,9 +26,11 @@ type PlanWarning struct {
 func (p Plan) Unexplained(was, is *Snapshot, touched map[string]bool) []PlanWarning {
 	w := &explainer{was: was, is: is, touched: touched, list: []PlanWarning{}}
 	w.addresses(p)
-	w.networks()
-	w.campus()
-	w.departments()
+	if was == nil || is == nil || was.networks != is.networks { // else the campus files are the same, and all that they say
+		w.networks()
+		w.campus()
+		w.departments()
+	}
 	slices.SortStableFunc(w.list, func(a, b PlanWarning) int {
 		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), strings.Compare(a.Message, b.Message))
 	})

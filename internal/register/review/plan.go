@@ -18,7 +18,7 @@ type Plan struct {
 func (c *Change) Plan() Plan {
 	was, is := c.Was(), c.Is()
 	p := Plan{Plan: policy.NewPlan(was, is), Faulty: faultyFiles(c.is.Problems())}
-	p.Warnings = p.Unexplained(was, is, c.touched)
+	p.Warnings = p.Unexplained(was, is, touched(c.changed))
 	if c.SiteChanges() {
 		p.Warnings = append(p.Warnings, policy.PlanWarning{
 			Message: "the site's rules change: they count from the merge on, and what they do is not in this plan", File: SitePath,

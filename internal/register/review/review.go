@@ -123,18 +123,19 @@ func Parse(ctx context.Context, site []byte, sources []Source, c *Counter) ([]*r
 	return files, nil
 }
 
-// A Change is the register before a request and with it, read and built.
+// A Change is the register before a request and with it, read and built. It is
+// immutable.
 type Change struct {
-	Before, After []*registration.File
-	base, head    Tree
-	touched       map[string]bool // the paths that the request touches
-	was, is       *policy.Register
-	now           time.Time
+	After      []*registration.File // with the request, where Read made it
+	base, head Tree
+	changed    map[string]*registration.File // what the request touches; nil for what it removes
+	was, is    *policy.Register
 }
 
 // Read reads two trees under the rules of the first. What is the same in both
 // is parsed once, and is one and the same File; what the shelf, which may be nil,
-// knows is not parsed at all. now is when it is judged.
+// knows is not parsed at all. now is when it is judged. Who has many questions
+// about one base keeps a Base.
 func Read(ctx context.Context, base, head Tree, now time.Time, shelf *Shelf, c *Counter) (*Change, error) {
 	before, err := shelf.Parse(ctx, base.Site, base.Sources, c)
 	if err != nil {
@@ -169,25 +170,21 @@ func Read(ctx context.Context, base, head Tree, now time.Time, shelf *Shelf, c *
 		changed[f.Path] = f
 	}
 	shelf.Keep(base.Site, base.Sources, before)
-	touched := make(map[string]bool, len(changed))
-	for path := range changed {
-		touched[path] = true
-	}
-	was := policy.NewRegister(before, policy.Options{Commit: base.Commit, Now: now})
-	is := was.With(changed, policy.Options{Commit: head.Commit, Now: now})
-	return &Change{Before: before, After: after, base: base, head: head, touched: touched, was: was, is: is, now: now}, nil
+	change := newChange(policy.NewRegister(before, policy.Options{Commit: base.Commit, Now: now}), changed, base, head, now)
+	change.After = after
+	return change, nil
 }
 
 // Problems is what is wrong with the request, and what was wrong before it, as
 // policy.Judge tells them apart.
 func (c *Change) Problems(author policy.Author) []registration.Problem {
-	return c.was.Judge(c.After, author)
+	return c.was.JudgeChange(c.changed, author)
 }
 
 // Teams are the teams by which the author may speak for what the request
 // touches, where their account does not.
 func (c *Change) Teams(author policy.Author) []registration.Team {
-	return c.was.Teams(c.After, author)
+	return c.was.TeamsOfChange(c.changed, author)
 }
 
 // Was is the register before the request.
