@@ -7,7 +7,7 @@
 // addresses, durations, one field against another) is checked here in Go.
 //
 // It never opens a file that a configuration names, so it never holds a secret,
-// and a Relay may be logged whole.
+// and a Relay or a Portal may be logged whole.
 package config
 
 import (
@@ -221,17 +221,26 @@ func (e *Error) Error() string {
 // LoadRelay reads the relay's configuration. The error is an *Error where the
 // content is at fault, and else says why the file could not be read.
 func LoadRelay(path string) (*Relay, error) {
+	data, err := content(path)
+	if err != nil {
+		return nil, err
+	}
+	return CheckRelay(path, data)
+}
+
+// content reads a configuration file, as far as its bound.
+func content(path string) ([]byte, error) {
 	data, err := durable.ReadFile(path, MaxFile)
 	if errors.Is(err, durable.ErrTooLarge) {
 		return nil, &Error{[]registration.Problem{tooLarge(path)}}
 	}
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		return nil, fmt.Errorf("config: reading %s: %w", path, pathErr.Err)
+		err = pathErr.Err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("config: reading %s: %w", path, err)
 	}
-	return CheckRelay(path, data)
+	return data, nil
 }
 
 // CheckRelay makes a Relay of the content of a configuration file; path is for

@@ -43,6 +43,10 @@ func read(file string, content []byte, definition string, out any) *document {
 // field.
 func (d *document) has(path string) bool { return d.data.Given(names(path)...) }
 
+// written reports whether the file gives anything at path; what does not fit
+// has been told.
+func (d *document) written(path string) bool { return d.data.Written(names(path)...) }
+
 // names takes a path apart.
 func names(path string) []string {
 	return strings.FieldsFunc(path, func(r rune) bool { return r == '.' || r == '[' || r == ']' })

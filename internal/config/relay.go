@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"math"
-	"net"
 	"net/netip"
 	"net/url"
 	"path/filepath"
@@ -22,19 +21,10 @@ type rawRelay struct {
 	Portal     string
 	Listen     rawListen
 	TLS        TLS
-	Register   struct {
-		Repository, Branch, Poll, TokenFile string
-		App                                 *App
-		Webhook                             *Webhook
-		Verify                              *struct {
-			Keys   []string
-			GitHub struct{ Postmasters string }
-		}
-		MaxRemovals float64
-	}
-	State   string
-	Drain   string
-	Deliver struct {
+	Register   rawRegister
+	State      string
+	Drain      string
+	Deliver    struct {
 		Smarthosts []any
 		Source     []string
 		Family     string
@@ -75,10 +65,6 @@ type rawRelay struct {
 const (
 	day      = 24 * time.Hour
 	maxRetry = 32
-	// maxSocket is what fits sockaddr_un on every system that the relay runs on.
-	maxSocket = 103
-	// maxBalancers bounds what is looked through for each connection.
-	maxBalancers = 64
 )
 
 // relay makes the typed configuration and checks what the schema cannot say.
@@ -170,15 +156,26 @@ func (d *document) queue(raw *rawRelay) Queue {
 	return q
 }
 
-func (d *document) register(raw *rawRelay) Register {
+// rawRegister is Register as the schema has it; of the portal, some of it.
+type rawRegister struct {
+	Repository, Branch, Poll, TokenFile string
+	App                                 *App
+	Webhook                             *Webhook
+	Verify                              *struct {
+		Keys   []string
+		GitHub struct{ Postmasters string }
+	}
+	MaxRemovals float64
+}
+
+// followed checks how the register is followed, by the relay and by the portal.
+func (d *document) followed(raw rawRegister) Register {
 	g := Register{
-		Repository:  d.repository(raw.Register.Repository, raw.Register.TokenFile != "" || raw.Register.App != nil),
-		Branch:      raw.Register.Branch,
-		Poll:        d.duration("register.poll", raw.Register.Poll, time.Second, day),
-		TokenFile:   d.absolute("register.tokenFile", raw.Register.TokenFile),
-		App:         raw.Register.App,
-		Webhook:     raw.Register.Webhook,
-		MaxRemovals: raw.Register.MaxRemovals,
+		Repository: d.repository(raw.Repository, raw.TokenFile != "" || raw.App != nil),
+		Branch:     raw.Branch,
+		Poll:       d.duration("register.poll", raw.Poll, time.Second, day),
+		TokenFile:  d.absolute("register.tokenFile", raw.TokenFile),
+		App:        raw.App,
 	}
 	if !branchName(g.Branch) {
 		d.wrong("register.branch", fmt.Sprintf("register.branch: %q is no name of a branch", g.Branch))
@@ -194,6 +191,12 @@ func (d *document) register(raw *rawRelay) Register {
 				"write the repository as https://github.com/OWNER/NAME, or with the host of your GitHub Enterprise server; a repository elsewhere needs no app")
 		}
 	}
+	return g
+}
+
+func (d *document) register(raw *rawRelay) Register {
+	g := d.followed(raw.Register)
+	g.Webhook, g.MaxRemovals = raw.Register.Webhook, raw.Register.MaxRemovals
 	if g.Webhook != nil {
 		const path = "register.webhook.listen"
 		d.listenAddr(path, g.Webhook.Listen)
@@ -205,109 +208,6 @@ func (d *document) register(raw *rawRelay) Register {
 		d.verify(&g)
 	}
 	return g
-}
-
-// rawListen is Listen as the schema has it.
-type rawListen struct {
-	Relay, Submission, Proxy []string
-	HTTP, Socket             string
-}
-
-func (d *document) listen(raw rawListen) Listen {
-	l := Listen{Relay: raw.Relay, Submission: raw.Submission, Proxy: d.balancers("listen.proxy", raw.Proxy), HTTP: raw.HTTP, Socket: raw.Socket}
-	used := map[string]string{}
-	unique := func(path, addr string) {
-		if _, port, err := net.SplitHostPort(addr); err != nil || port == "0" {
-			return
-		}
-		if other, taken := used[addr]; taken {
-			d.wrong(path, fmt.Sprintf("%s: %s is taken by %s", path, addr, other))
-		}
-		used[addr] = path
-	}
-	for _, part := range []struct {
-		path  string
-		addrs []string
-	}{{"listen.relay", l.Relay}, {"listen.submission", l.Submission}} {
-		for i, addr := range part.addrs {
-			path := fmt.Sprintf("%s[%d]", part.path, i)
-			d.listenAddr(path, addr)
-			unique(path, addr)
-		}
-	}
-	if l.HTTP != "" {
-		d.listenAddr("listen.http", l.HTTP)
-		unique("listen.http", l.HTTP)
-	}
-	if len(l.Relay)+len(l.Submission) == 0 && d.has("listen.relay") {
-		d.wrong("listen.relay", "the relay listens nowhere")
-	}
-	if l.Socket = d.absolute("listen.socket", l.Socket); len(l.Socket) > maxSocket {
-		d.wrong("listen.socket", fmt.Sprintf("listen.socket is longer than the %d bytes that a unix socket's name may have", maxSocket))
-	}
-	return l
-}
-
-// alone checks that an address is none of those of listen.
-func (d *document) alone(path, addr string, l rawListen) {
-	if _, port, err := net.SplitHostPort(addr); err != nil || port == "0" {
-		return
-	}
-	if addr == l.HTTP || slices.Contains(l.Relay, addr) || slices.Contains(l.Submission, addr) {
-		d.wrong(path, fmt.Sprintf("%s: %s is taken by listen", path, addr))
-	}
-}
-
-// listenAddr checks "ADDRESS:PORT" with the address left out or literal: a name
-// would make the start of the relay depend on DNS.
-// balancers reads the load balancers that are believed, so few of them that
-// they can be meant one by one.
-func (d *document) balancers(path string, list []string) []netip.Prefix {
-	if len(list) > maxBalancers {
-		d.wrong(path, fmt.Sprintf("%s has %d entries, and may have %d", path, len(list), maxBalancers))
-		return nil
-	}
-	var out []netip.Prefix
-	for i, s := range list {
-		p, err := netip.ParsePrefix(s)
-		if a, bare := netip.ParseAddr(s); bare == nil && a.Zone() == "" {
-			p, err = netip.PrefixFrom(a, a.BitLen()), nil
-		}
-		at := fmt.Sprintf("%s[%d]", path, i)
-		least := 48
-		if p.Addr().Is4() {
-			least = 16
-		}
-		switch {
-		case s == "" && !d.has(at): // told already
-		case err != nil || p.Addr().Is4In6():
-			d.wrong(at, fmt.Sprintf("%s: %q is neither an address nor a prefix", at, s))
-		case p != p.Masked():
-			d.reject(at, fmt.Sprintf("%s: %s has bits behind its length", at, s), "write "+p.Masked().String())
-		case p.Bits() < least:
-			d.wrong(at, fmt.Sprintf("%s: %s is wider than /%d", at, s, least))
-		default:
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
-func (d *document) listenAddr(path, s string) {
-	if s == "" && !d.has(path) {
-		return
-	}
-	host, port, err := net.SplitHostPort(s)
-	if err != nil || !portNumber(port, true) {
-		d.wrong(path, fmt.Sprintf("%s: %q is no address with a port", path, s))
-		return
-	}
-	if host == "" {
-		return
-	}
-	if ip, err := netip.ParseAddr(host); err != nil || ip.Zone() != "" {
-		d.wrong(path, fmt.Sprintf("%s: %q is no IP address", path, host))
-	}
 }
 
 func portNumber(s string, zero bool) bool {

@@ -173,6 +173,18 @@ func (d *Data) Given(path ...string) bool {
 	return true
 }
 
+// Written reports whether the file has anything at all at this path of names,
+// also what does not fit.
+func (d *Data) Written(path ...string) bool {
+	n := d.root
+	for _, name := range path {
+		if n = n.step(name); n == nil {
+			return false
+		}
+	}
+	return true
+}
+
 // At returns where the value with this path of names stands, or the closest
 // value around it that is written in the file. An element of a list is named by
 // its number, from 0.
