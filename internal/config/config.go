@@ -58,6 +58,22 @@ type Listen struct {
 	Proxy      []netip.Prefix // load balancers that say for whom they speak; masked, at most 64
 	HTTP       string         // "": off
 	Socket     string         // an absolute path
+	Portal     *ListenPortal  // nil: none
+}
+
+// A ListenPortal is where the portal asks how the relay stands.
+type ListenPortal struct {
+	Address           string
+	TokenFile         string // an absolute path
+	OperatorTokenFile string // likewise; "": it can only read
+}
+
+func (p ListenPortal) String() string {
+	more := ""
+	if p.OperatorTokenFile != "" {
+		more = fmt.Sprintf(", operatorTokenFile: %q", p.OperatorTokenFile)
+	}
+	return fmt.Sprintf("{address: %q, tokenFile: %q%s}", p.Address, p.TokenFile, more)
 }
 
 // TLS names the relay's certificate: absolute paths, both or neither.

@@ -74,6 +74,8 @@ listen: {relay: ["192.0.2.1:25", "[2001:db8::1]:25"], submission: [], "http": ""
 listen: {socket: "/tmp/x/../g.sock", proxy: ["192.0.2.7", "192.0.2.8/31", "2001:db8:1::/48"]}
 register: {repository: "/srv/register.git", branch: "prod/eu", poll: "1m30s", tokenFile: "/etc/t", maxRemovals: 1}
 register: webhook: {listen: "127.0.0.1:9588", secretFile: "/etc/s"}
+listen: portal: {address: ":9589", tokenFile: "/etc//p", operatorTokenFile: "/etc/o"}
+tls: {certificate: "/c", key: "/k"}
 state: "/data"
 drain: "2m"
 deliver: {smarthosts: ["mx1.umich.edu:25", "192.0.2.9:2525"], tls: "off", mtaSTS: false, tlsReports: contact: "tls@umich.edu", resolver: "[::1]", tlsPolicy: {"Example.org.": {tls: "verify", mx: ["*.Mail.example.net."]}, ".b_.example": tls: "encrypt", "[2001:DB8::1]": tls: "off"}, source: ["192.0.2.1", "2001:db8::1"], family: "ipv4only", eightBit: "bounce", chunking: false, dkim: [{domain: "Umich.edu.", selector: "2026a", keyFile: "/etc//k.pem"}, {domain: "umich.edu", selector: "2026b", keyFile: "/l", subdomains: true}], timeouts: {connect: "5s", command: "1m", data: "1m", dot: "1h"}}
@@ -94,7 +96,9 @@ queue: {retry: ["1m"], expiry: "1d12h", delayWarning: "0s"}
 		Postmaster: mail.Address{Local: "mail-ops", Domain: "umich.edu"},
 		Portal:     "https://relay.umich.edu",
 		Listen: Listen{Relay: []string{"192.0.2.1:25", "[2001:db8::1]:25"}, Submission: []string{}, Socket: "/tmp/g.sock",
-			Proxy: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("192.0.2.8/31"), netip.MustParsePrefix("2001:db8:1::/48")}},
+			Proxy:  []netip.Prefix{netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("192.0.2.8/31"), netip.MustParsePrefix("2001:db8:1::/48")},
+			Portal: &ListenPortal{":9589", "/etc/p", "/etc/o"}},
+		TLS: TLS{"/c", "/k"},
 		Register: Register{Repository: "/srv/register.git", Branch: "prod/eu", Poll: 90 * time.Second, TokenFile: "/etc/t", MaxRemovals: 1,
 			Webhook: &Webhook{Listen: "127.0.0.1:9588", SecretFile: "/etc/s"}},
 		State: "/data",
@@ -189,6 +193,13 @@ func TestRefused(t *testing.T) {
 		"everybody a balancer":                {minimal + `listen: proxy: ["0.0.0.0/0"]`, "0.0.0.0/0 is wider than /16"},
 		"half of the campus a balancer":       {minimal + `listen: proxy: ["2001:db8::/32"]`, "2001:db8::/32 is wider than /48"},
 		"balancer with bits":                  {minimal + `listen: proxy: ["192.0.2.7/24"]`, "listen.proxy[0]: 192.0.2.7/24 has bits behind its length"},
+		"portal without a certificate":        {strings.Replace(minimal, "tls:", "// tls:", 1) + `listen: portal: {address: ":9589", tokenFile: "/t"}`, "listen.portal needs a certificate"},
+		"portal without a token":              {minimal + `listen: portal: address: ":9589"`, "tokenFile is missing in listen.portal"},
+		"portal with one token for all":       {minimal + `listen: portal: {address: ":9589", tokenFile: "/t", operatorTokenFile: "/x/../t"}`, "both tokens of listen.portal are in the same file"},
+		"portal, a relative path":             {minimal + `listen: portal: {address: ":9589", tokenFile: "/t", operatorTokenFile: "o"}`, `listen.portal.operatorTokenFile: "o" is no absolute path`},
+		"portal at no address":                {minimal + `listen: portal: {address: "9589", tokenFile: "/t"}`, "no address with a port"},
+		"portal and submission":               {minimal + `listen: portal: {address: ":587", tokenFile: "/t"}`, "listen.portal.address: :587 is taken by listen.submission[0]"},
+		"portal and webhook":                  {minimal + `listen: portal: {address: ":1", tokenFile: "/t"}, register: webhook: {listen: ":1", secretFile: "/k"}`, "register.webhook.listen: :1 is taken by listen"},
 		"many balancers":                      {minimal + `listen: proxy: [` + strings.Repeat(`"192.0.2.7",`, 65) + `]`, "listen.proxy has 65 entries, and may have 64"},
 		"smarthosts of both kinds":            {minimal + `deliver: smarthosts: ["a:25", {host: "b:25", preference: 1}]`, "deliver.smarthosts has entries with a preference and others without"},
 		"smarthost without a host":            {minimal + `deliver: smarthosts: [{preference: 1}]`, "deliver.smarthosts[0] has no host"},
@@ -411,6 +422,8 @@ func TestStructuresReadLikeTheFile(t *testing.T) {
 		`{listen: "127.0.0.1:9588", secretFile: "/etc/gatepost/hook"}`:                                  Webhook{"127.0.0.1:9588", "/etc/gatepost/hook"},
 		`{keys: ["/a", "/b"], github: {postmasters: "postmasters"}}`:                                    Verify{[]string{"/a", "/b"}, "postmasters"},
 		`{".a.example": {tls: "dane"}, "b.example": {tls: "verify", mx: ["*.c.example", "d.example"]}}`: TLSRules{"b.example": {TLSVerify, []string{"*.c.example", "d.example"}}, ".a.example": {TLS: TLSDANE}},
+		`{address: ":9589", tokenFile: "/t"}`:                                                           ListenPortal{":9589", "/t", ""},
+		`{address: ":9589", tokenFile: "/t", operatorTokenFile: "/o"}`:                                  ListenPortal{":9589", "/t", "/o"},
 		`{}`:                                     TLSRules(nil),
 		`{github: {postmasters: "postmasters"}}`: Verify{nil, "postmasters"},
 	} {

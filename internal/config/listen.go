@@ -17,10 +17,11 @@ const maxBalancers = 64
 type rawListen struct {
 	Relay, Submission, Proxy []string
 	HTTP, Socket             string
+	Portal                   *ListenPortal
 }
 
 func (d *document) listen(raw rawListen) Listen {
-	l := Listen{Relay: raw.Relay, Submission: raw.Submission, Proxy: d.balancers("listen.proxy", raw.Proxy), HTTP: raw.HTTP, Socket: raw.Socket}
+	l := Listen{Relay: raw.Relay, Submission: raw.Submission, Proxy: d.balancers("listen.proxy", raw.Proxy), HTTP: raw.HTTP, Socket: raw.Socket, Portal: raw.Portal}
 	used := map[string]string{}
 	unique := func(path, addr string) {
 		if _, port, err := net.SplitHostPort(addr); err != nil || port == "0" {
@@ -45,6 +46,7 @@ func (d *document) listen(raw rawListen) Listen {
 		d.listenAddr("listen.http", l.HTTP)
 		unique("listen.http", l.HTTP)
 	}
+	d.portalDoor(l.Portal, unique)
 	if len(l.Relay)+len(l.Submission) == 0 && d.has("listen.relay") {
 		d.wrong("listen.relay", "the relay listens nowhere")
 	}
@@ -59,7 +61,7 @@ func (d *document) alone(path, addr string, l rawListen) {
 	if _, port, err := net.SplitHostPort(addr); err != nil || port == "0" {
 		return
 	}
-	if addr == l.HTTP || slices.Contains(l.Relay, addr) || slices.Contains(l.Submission, addr) {
+	if addr == l.HTTP || l.Portal != nil && addr == l.Portal.Address || slices.Contains(l.Relay, addr) || slices.Contains(l.Submission, addr) {
 		d.wrong(path, fmt.Sprintf("%s: %s is taken by listen", path, addr))
 	}
 }
@@ -113,5 +115,25 @@ func (d *document) listenAddr(path, s string) {
 	}
 	if ip, err := netip.ParseAddr(host); err != nil || ip.Zone() != "" {
 		d.wrong(path, fmt.Sprintf("%s: %q is no IP address", path, host))
+	}
+}
+
+// portalDoor checks where the portal asks; p may be nil.
+func (d *document) portalDoor(p *ListenPortal, unique func(path, addr string)) {
+	if p == nil {
+		return
+	}
+	const path = "listen.portal."
+	d.listenAddr(path+"address", p.Address)
+	unique(path+"address", p.Address)
+	p.TokenFile = d.absolute(path+"tokenFile", p.TokenFile)
+	p.OperatorTokenFile = d.absolute(path+"operatorTokenFile", p.OperatorTokenFile)
+	if p.TokenFile != "" && p.TokenFile == p.OperatorTokenFile {
+		d.reject(path+"operatorTokenFile", "both tokens of listen.portal are in the same file",
+			"give the portal another token for what changes something, or leave operatorTokenFile out")
+	}
+	if !d.has("tls") {
+		d.reject("listen.portal", "listen.portal needs a certificate, as its tokens must not travel in clear text",
+			"give tls: {certificate: …, key: …}; one that is signed by itself will do where the portal is given it as caFile")
 	}
 }

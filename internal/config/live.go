@@ -29,6 +29,7 @@ func fields() []field {
 		{"listen.proxy", false, func(r *Relay) any { return r.Listen.Proxy }},
 		{"listen.http", false, func(r *Relay) any { return r.Listen.HTTP }},
 		{"listen.socket", false, func(r *Relay) any { return r.Listen.Socket }},
+		{"listen.portal", false, func(r *Relay) any { return r.Listen.Portal }},
 		{"tls.certificate", true, func(r *Relay) any { return r.TLS.Certificate }}, // but see tlsSwitched
 		{"tls.key", true, func(r *Relay) any { return r.TLS.Key }},
 		{"register.repository", false, func(r *Relay) any { return r.Register.Repository }},

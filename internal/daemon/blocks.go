@@ -91,14 +91,22 @@ func (r *relay) watchBlockFile(ctx context.Context, file string, renewed <-chan 
 const maxHits = 256
 
 // addBlock blocks a prefix by command.
-func (r *relay) addBlock(w http.ResponseWriter, req *http.Request) {
-	var order struct {
-		Prefix, Reason, For string
-		Wide                bool
+func (r *relay) addBlock(by way) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		var order blockOrder
+		if understood(w, req, &order) && by.named(w, order.Operator) {
+			r.block(w, req, by, order)
+		}
 	}
-	if !understood(w, req, &order) {
-		return
-	}
+}
+
+// A blockOrder asks for a block by command.
+type blockOrder struct {
+	Prefix, Reason, For, Operator string
+	Wide                          bool
+}
+
+func (r *relay) block(w http.ResponseWriter, req *http.Request, by way, order blockOrder) {
 	p, err := blocks.ParsePrefix(order.Prefix)
 	if err == nil {
 		order.Reason, err = blocks.ParseReason(order.Reason)
@@ -120,6 +128,7 @@ func (r *relay) addBlock(w http.ResponseWriter, req *http.Request) {
 		refuse(w, http.StatusConflict, fmt.Sprintf("%s is wide: it would keep %s from sending", blocks.Text(p), addresses(hits)), "if that is meant, say so: --wide")
 		return
 	}
+	r.asked(by, order.Operator, "block", blocks.Text(p), order.Reason)
 	b, before, err := r.blocks.Add(p, order.Reason, lasts)
 	out := status.BlockAdded{Registered: hits, Registration: file}
 	switch {
@@ -193,17 +202,30 @@ func (r *relay) queuedIn(ctx context.Context, p netip.Prefix) (n int, more bool)
 }
 
 // endBlock takes a block by command back, and says of others how they end.
-func (r *relay) endBlock(w http.ResponseWriter, req *http.Request) {
-	var order struct{ Prefix string }
-	if !understood(w, req, &order) {
-		return
+func (r *relay) endBlock(by way) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		var order unblockOrder
+		if understood(w, req, &order) && by.named(w, order.Operator) {
+			r.unblock(w, req, by, order)
+		}
 	}
+}
+
+// An unblockOrder takes a block by command back; by the socket it needs no
+// reason.
+type unblockOrder struct{ Prefix, Reason, Operator string }
+
+func (r *relay) unblock(w http.ResponseWriter, req *http.Request, by way, order unblockOrder) {
 	p, err := blocks.ParsePrefix(order.Prefix)
+	if err == nil && (by == byPortal || order.Reason != "") {
+		order.Reason, err = blocks.ParseReason(order.Reason)
+	}
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error(), "")
 		return
 	}
 	queued, more := r.queuedIn(req.Context(), p) // before it goes on
+	r.asked(by, order.Operator, "unblock", blocks.Text(p), order.Reason)
 	b, err := r.blocks.Remove(p)
 	switch now := time.Now(); {
 	case errors.Is(err, blocks.ErrUnknown):

@@ -168,11 +168,19 @@ const maxReleased = 30 * 24 * time.Hour
 
 // releaseBrake ends what the brake does to a registration, given by its path or
 // by one of its addresses.
-func (r *relay) releaseBrake(w http.ResponseWriter, req *http.Request) {
-	var order struct{ Registration, Reason, For string }
-	if !understood(w, req, &order) {
-		return
+func (r *relay) releaseBrake(by way) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		var order releaseOrder
+		if understood(w, req, &order) && by.named(w, order.Operator) {
+			r.release(w, by, order)
+		}
 	}
+}
+
+// A releaseOrder ends what the brake does to a registration.
+type releaseOrder struct{ Registration, Reason, For, Operator string }
+
+func (r *relay) release(w http.ResponseWriter, by way, order releaseOrder) {
 	path := order.Registration
 	if addr, err := netip.ParseAddr(path); err == nil {
 		e, ok := r.live.Load().Find(addr.Unmap())
@@ -192,6 +200,7 @@ func (r *relay) releaseBrake(w http.ResponseWriter, req *http.Request) {
 		refuse(w, http.StatusBadRequest, fmt.Sprintf("%q is no time up to %s", order.For, config.FormatDuration(maxReleased)), "")
 		return
 	}
+	r.asked(by, order.Operator, "release", path, reason)
 	before, err := r.brake.Release(path, lasts, reason)
 	switch {
 	case errors.Is(err, brake.ErrFree):

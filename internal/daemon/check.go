@@ -103,6 +103,12 @@ func Check(path string, stdout, stderr io.Writer) int {
 			code = 1
 		}
 	}
+	if p := c.Listen.Portal; p != nil {
+		if _, err := readPortalTokens(p); err != nil {
+			fmt.Fprintf(stderr, "%v\n  hint: the relay would not start; %s\n", err, portalHint)
+			code = 1
+		}
+	}
 	if c.Proof.SecretFile != "" {
 		if _, err := proof.ReadKey(c.Proof.SecretFile); err != nil {
 			fmt.Fprintf(stderr, "%v\n  hint: the relay would not start; 32 octets or more that nobody can guess: openssl rand -hex 32\n", err)

@@ -10,6 +10,7 @@ import (
 
 	"example.edu/gatepost/internal/config"
 	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/register/confirm"
 	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/proof"
 	"example.edu/gatepost/internal/relay/activity"
@@ -220,6 +221,7 @@ func (r *relay) addressReport(addr netip.Addr) status.Address {
 			out.Leniencies = leniencies(v.Host.Device, seen.Needs)
 		}
 		out.Together = r.together(g)
+		out.Confirmation = r.confirmation(confirm.Key(v.Addr, g.Department))
 	}
 	if v.Standing == policy.Blocked {
 		out.Blocks = r.covering(netip.PrefixFrom(v.Addr, v.Addr.BitLen()), time.Now())
@@ -238,6 +240,22 @@ func (r *relay) addressReport(addr netip.Addr) status.Address {
 	}
 	for _, f := range seen.Refusals {
 		out.Refusals = append(out.Refusals, status.Refusal(f))
+	}
+	return out
+}
+
+// confirmation is what the ledger has under a key; nil if nothing, or if it
+// cannot be read, which the spool tells by itself.
+func (r *relay) confirmation(key string) *status.Confirmation {
+	id, found, err := r.spool.KeyMessage(key)
+	if err != nil || !found {
+		return nil
+	}
+	out := &status.Confirmation{Message: string(id)}
+	if at, ok := id.Time(); ok {
+		out.SentAt = at
+		_, err := r.spool.Get(id)
+		out.Queued = err == nil
 	}
 	return out
 }

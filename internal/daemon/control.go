@@ -31,10 +31,10 @@ const maxOrder = 64 << 10
 //	POST /v1/queue/import      such a stream; ?again=true: what was imported before, too. See archive.Report
 //	GET  /v1/trace/ID          what became of one message, see traced
 //	GET  /v1/brake             everybody who is braked, see status.Braked
-//	POST /v1/brake/release     {"registration", "reason", "for"}: see status.BrakeReleased
+//	POST /v1/brake/release     {"registration", "reason", "for", "operator"}: see status.BrakeReleased
 //	GET  /v1/blocks            one JSON value a line, see status.Blocked
-//	POST /v1/blocks            {"prefix", "reason", "for", "wide"}: a block by command, see status.BlockAdded
-//	POST /v1/blocks/end        {"prefix"}: takes one back, see status.BlockEnded
+//	POST /v1/blocks            {"prefix", "reason", "for", "wide", "operator"}: a block by command, see status.BlockAdded
+//	POST /v1/blocks/end        {"prefix", "reason", "operator"}: takes one back, see status.BlockEnded
 //	POST /v1/register/accept   {"commit", "reason"}
 func (r *relay) orders() http.Handler {
 	mux := http.NewServeMux()
@@ -52,10 +52,10 @@ func (r *relay) orders() http.Handler {
 	mux.HandleFunc("POST /v1/queue/import", r.importQueue)
 	mux.HandleFunc("GET /v1/trace/{id}", r.traceMessage)
 	mux.HandleFunc("GET /v1/brake", r.listBraked)
-	mux.HandleFunc("POST /v1/brake/release", r.releaseBrake)
+	mux.HandleFunc("POST /v1/brake/release", r.releaseBrake(bySocket))
 	mux.HandleFunc("GET /v1/blocks", r.listBlocks)
-	mux.HandleFunc("POST /v1/blocks", r.addBlock)
-	mux.HandleFunc("POST /v1/blocks/end", r.endBlock)
+	mux.HandleFunc("POST /v1/blocks", r.addBlock(bySocket))
+	mux.HandleFunc("POST /v1/blocks/end", r.endBlock(bySocket))
 	mux.HandleFunc("POST /v1/register/accept", r.acceptCommit)
 	return mux
 }
@@ -127,6 +127,35 @@ func understood(w http.ResponseWriter, req *http.Request, order any) bool {
 		return false
 	}
 	return true
+}
+
+// A way is how an order came to the relay.
+type way string
+
+const (
+	bySocket way = "socket" // from whoever may open it, so it need not say who
+	byPortal way = "portal" // from somebody whom the portal has signed in
+)
+
+// named reports whether an order says who asks, as far as it has to, and answers
+// one that does not.
+func (by way) named(w http.ResponseWriter, operator string) bool {
+	if by == byPortal && operator == "" || !oneLine(operator, maxAsker) {
+		refuse(w, http.StatusBadRequest, "the order does not say who asks: one line of printable characters, 254 at most", "")
+		return false
+	}
+	return true
+}
+
+// maxAsker bounds who asks, in characters: a mailbox (RFC 5321 §4.5.3.1).
+const maxAsker = 254
+
+// asked logs who asks for what and why, before it is done; what comes of it has
+// a line of its own. Nothing, where nobody says who.
+func (r *relay) asked(by way, operator, order, about, reason string) {
+	if operator != "" {
+		r.log.Warn("an operator's order", "event", "control.order", "order", order, "about", about, "operator", operator, "reason", reason, "by", string(by))
+	}
 }
 
 func answer(w http.ResponseWriter, v any) {

@@ -100,6 +100,7 @@ type relay struct {
 	register *reconcile.Reconciler
 	hook     *hook             // nil: no webhook
 	keys     *approval.Keyring // nil: signatures do not matter
+	portal   *portalDoor       // nil: no portal
 	dkim     *signatures       // nil: nothing is signed
 	confirm  *confirm.Confirmer
 	queue    *queue.Queue
@@ -209,6 +210,9 @@ func (r *relay) prepare(ctx context.Context, c *config.Relay, o *Options, s *ste
 	if err := r.openWebhook(c, s); err != nil {
 		return d, err
 	}
+	if err := r.openPortal(c, s); err != nil {
+		return d, err
+	}
 	if err := r.openClients(c); err != nil {
 		return d, err
 	}
@@ -273,9 +277,16 @@ func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
 		s.start(loop{"watch of the DKIM keys", r.watchDKIM})
 	}
 	s.start(r.fileWatches(watched)...)
-	s.start(serveHTTP("operators' socket", d.control, r.orders(), r.log))
+	const patient = 5 * time.Minute // a long queue takes its time
+	s.start(httpServer{"operators' socket", d.control, r.orders(), nil, patient, slog.LevelWarn}.loop(r.log))
 	if d.status != nil {
-		s.start(serveHTTP("status pages", d.status, r.status.Handler(), r.log))
+		s.start(httpServer{"status pages", d.status, r.status.Handler(), nil, patient, slog.LevelWarn}.loop(r.log))
+	}
+	if r.portal != nil {
+		s.start(
+			httpServer{"portal's questions", d.portal, r.portal.handler(r), r.portal.secure(r.certs), 30 * time.Second, slog.LevelDebug}.loop(r.log),
+			loop{"watch of the portal's tokens", r.watchPortalTokens},
+		)
 	}
 	var ports []loop
 	for _, ln := range d.relay {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,6 +22,7 @@ import (
 type doors struct {
 	control           net.Listener
 	status            net.Listener // nil: off
+	portal            net.Listener // nil: none
 	webhook           net.Listener // nil: none
 	relay, submission []net.Listener
 }
@@ -34,6 +36,8 @@ func (d *doors) add(part string, ln net.Listener) {
 		d.submission = append(d.submission, ln)
 	case "http":
 		d.status = ln
+	case "portal":
+		d.portal = ln
 	case "webhook":
 		d.webhook = ln
 	case "socket":
@@ -135,8 +139,21 @@ func removeStale(ctx context.Context, path string) error {
 // maxOperators bounds the connections to one HTTP server. Those above wait.
 const maxOperators = 64
 
-// serveHTTP is one HTTP server with a bound on everything.
-func serveHTTP(name string, ln net.Listener, h http.Handler, log *slog.Logger) loop {
+// An httpServer is one HTTP server with a bound on everything.
+type httpServer struct {
+	name    string
+	ln      net.Listener
+	handler http.Handler
+	secure  *tls.Config   // nil: clear text
+	write   time.Duration // for an answer
+	level   slog.Level    // of what goes wrong with a connection
+}
+
+func (h httpServer) loop(log *slog.Logger) loop {
+	ln := netutil.LimitListener(h.ln, maxOperators)
+	if h.secure != nil {
+		ln = tls.NewListener(ln, h.secure) // outermost: http.Server bounds the handshake where it sees one
+	}
 	var end sync.RWMutex // read-held by each request
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -144,18 +161,18 @@ func serveHTTP(name string, ln net.Listener, h http.Handler, log *slog.Logger) l
 				panic(http.ErrAbortHandler) // the end waits for the lock, or has it
 			}
 			defer end.RUnlock()
-			h.ServeHTTP(w, req)
+			h.handler.ServeHTTP(w, req)
 		}),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      5 * time.Minute, // a long queue takes its time
+		WriteTimeout:      h.write,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.With("event", "http.failed", "part", name).Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(log.With("event", "http.failed", "part", h.name).Handler(), h.level),
 	}
-	return loop{name, func(ctx context.Context) error {
+	return loop{h.name, func(ctx context.Context) error {
 		ended := make(chan error, 1)
-		go func() { ended <- server.Serve(netutil.LimitListener(ln, maxOperators)) }()
+		go func() { ended <- server.Serve(ln) }()
 		select {
 		case err := <-ended:
 			return err

@@ -281,4 +281,20 @@ func TestCheckLooksAtSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(0, "register.webhook.secretFile: ", "hint: chmod 0640 ")
+	w.extra = fmt.Sprintf("listen: portal: {address: \"127.0.0.1:0\", tokenFile: %q, operatorTokenFile: %q}", filepath.Join(w.dir, "portal"), filepath.Join(w.dir, "operator"))
+	w.configure()
+	check(1, "reading listen.portal.tokenFile", "hint: the relay would not start; openssl rand -hex 32")
+	w.file("portal", "s3cret")
+	check(1, "portal holds 6 octets, and a token has from 32 to 512")
+	w.file("portal", "s3cret s3cret s3cret s3cret s3cret")
+	check(1, "more than one word of printable ASCII")
+	w.file("portal", strings.Repeat("s3cret", 6)+"\n")
+	w.file("operator", strings.Repeat("s3cret", 6))
+	check(1, "operator holds the same token as")
+	w.file("operator", strings.Repeat("0s3cret", 6))
+	check(0)
+	if err := os.Chmod(filepath.Join(w.dir, "operator"), 0o604); err != nil {
+		t.Fatal(err)
+	}
+	check(0, "listen.portal.operatorTokenFile: ", "hint: chmod 0640 ")
 }

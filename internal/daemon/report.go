@@ -37,6 +37,9 @@ func (r *relay) newStatus(c *config.Relay) *status.Server {
 	if r.hook != nil {
 		sources.Webhook = r.hook.report
 	}
+	if r.portal != nil {
+		sources.Portal = r.portal.report
+	}
 	if r.dkim != nil {
 		sources.DKIM = r.dkim.report
 	}
@@ -129,7 +132,8 @@ func countLive(s *policy.Snapshot, now time.Time) (n int) {
 }
 
 func queueReport(s queue.Stats) status.Queue {
-	out := status.Queue{Entries: s.Entries, Depth: s.Jobs, Oldest: s.Oldest, Loading: s.Loading}
+	out := status.Queue{Entries: s.Entries, Depth: s.Jobs, Oldest: s.Oldest, Loading: s.Loading,
+		Delivered: s.Delivered, Deferred: s.Deferred, Bounced: s.Bounced}
 	for _, d := range s.Destinations {
 		out.Destinations = append(out.Destinations, status.Destination{Name: d.Name, Entries: d.Jobs, Running: d.Running, Window: d.Window, Failures: d.Failures, BlockedUntil: d.BlockedUntil, Deferrals: d.Deferrals, Said: d.Said})
 	}

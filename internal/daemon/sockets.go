@@ -24,7 +24,7 @@ const (
 // A Socket is a listener that a service manager holds open. It outlives the
 // relay: what connects while no relay runs waits for the next one.
 type Socket struct {
-	// Name is what the unit calls it: relay, submission, http, socket or
+	// Name is what the unit calls it: relay, submission, http, portal, socket or
 	// webhook say what it is for. Another one, as the unit's own that systemd
 	// gives by itself, says nothing, and the address tells.
 	Name     string
@@ -80,7 +80,7 @@ func streaming(ln net.Listener) error {
 
 // A want is one listener that the configuration names.
 type want struct {
-	part string // relay, submission, http, socket, webhook
+	part string // relay, submission, http, portal, socket, webhook
 	addr string // as it is configured
 }
 
@@ -89,6 +89,9 @@ func wants(c *config.Relay) []want {
 	all := []want{{"socket", c.Listen.Socket}}
 	if c.Listen.HTTP != "" {
 		all = append(all, want{"http", c.Listen.HTTP})
+	}
+	if p := c.Listen.Portal; p != nil {
+		all = append(all, want{"portal", p.Address})
 	}
 	if h := c.Register.Webhook; h != nil {
 		all = append(all, want{"webhook", h.Listen})

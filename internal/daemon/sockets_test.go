@@ -35,7 +35,7 @@ func TestAssign(t *testing.T) {
 	c := &config.Relay{
 		Listen: config.Listen{
 			Relay: []string{":25", "192.0.2.1:2525", "[2001:db8::1]:26"}, Submission: []string{"0.0.0.0:587"},
-			HTTP: "127.0.0.1:9587", Socket: "/run/gatepost/s",
+			HTTP: "127.0.0.1:9587", Socket: "/run/gatepost/s", Portal: &config.ListenPortal{Address: ":9589"},
 		},
 		Register: config.Register{Webhook: &config.Webhook{Listen: "localhost:9588"}},
 	}
@@ -46,14 +46,14 @@ func TestAssign(t *testing.T) {
 		left    string
 		err     string
 	}{
-		{name: "none", left: "socket http webhook relay relay relay submission"},
+		{name: "none", left: "socket http portal webhook relay relay relay submission"},
 		{name: "by address", sockets: []Socket{
 			socket(unit, "[::]:25"), socket(unit, "[::]:587"), socket(unit, "127.0.0.1:9587"), socket(unit, "/run/gatepost/s"),
-			socket(unit, "192.0.2.1:2525"), socket("", "[2001:db8::1]:26"), socket("unknown", "127.0.0.1:9588"),
-		}, parts: "relay submission http socket relay relay webhook"},
-		{name: "some, mapped", sockets: []Socket{socket(unit, "[::ffff:192.0.2.1]:2525")}, parts: "relay", left: "socket http webhook relay relay submission"},
+			socket(unit, "192.0.2.1:2525"), socket("", "[2001:db8::1]:26"), socket("unknown", "127.0.0.1:9588"), socket("", "[::]:9589"),
+		}, parts: "relay submission http socket relay relay webhook portal"},
+		{name: "some, mapped", sockets: []Socket{socket(unit, "[::ffff:192.0.2.1]:2525")}, parts: "relay", left: "socket http portal webhook relay relay submission"},
 		{name: "by name, whatever the address", sockets: []Socket{socket("relay", "192.0.2.9:1"), socket("relay", "192.0.2.9:2"), socket("http", "192.0.2.9:3"), socket("socket", "/run/other")},
-			parts: "relay relay http socket", left: "webhook submission"},
+			parts: "relay relay http socket", left: "portal webhook submission"},
 		{name: "another port", sockets: []Socket{socket(unit, "[::]:26")}, err: "a socket was passed for [::]:26, and"},
 		{name: "another address", sockets: []Socket{socket(unit, "127.0.0.1:25")}, err: "127.0.0.1:25, and"},
 		{name: "another socket", sockets: []Socket{socket(unit, "/run/gatepost/other")}, err: "/run/gatepost/other, and"},

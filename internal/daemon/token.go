@@ -168,6 +168,9 @@ func warnings(c *config.Relay) (out []warning) {
 	if h := c.Register.Webhook; h != nil {
 		files = append(files, struct{ field, path string }{"register.webhook.secretFile", h.SecretFile})
 	}
+	if p := c.Listen.Portal; p != nil {
+		files = append(files, struct{ field, path string }{"listen.portal.tokenFile", p.TokenFile}, struct{ field, path string }{"listen.portal.operatorTokenFile", p.OperatorTokenFile})
+	}
 	for i, k := range c.Deliver.DKIM {
 		files = append(files, struct{ field, path string }{fmt.Sprintf("deliver.dkim[%d].keyFile", i), k.KeyFile})
 	}

@@ -18,6 +18,7 @@ type Address struct {
 	Standing     string        `json:"standing"`               // MaySend, or why it may not: expired, blocked, unregistered, off-campus, no-register
 	Registration *Registration `json:"registration,omitempty"` // nil: none
 	Blocks       []Blocked     `json:"blocks"`                 // those in force over it, the one that it is told of first
+	Confirmation *Confirmation `json:"confirmation,omitempty"` // nil: there was none, or it is not known
 	Proofs       []Proof       `json:"proofs"`                 // of control, the newest first
 	Seen         time.Time     `json:"seen,omitzero"`          // the last sign of any kind; zero: none
 	Mail         Mail          `json:"mail"`
@@ -46,6 +47,14 @@ type Registration struct {
 	Name       string `json:"name"`    // of the machine
 	LastDay    string `json:"lastDay"` // "2027-11-30"
 	Commit     string `json:"commit"`  // of the register in force
+}
+
+// A Confirmation is the one message by which the contact of a registered address
+// was told that it may send.
+type Confirmation struct {
+	SentAt  time.Time `json:"sentAt,omitzero"`   // zero: none was sent by this relay, as another one confirms, or the address was there before the first of all
+	Message string    `json:"message,omitempty"` // its id
+	Queued  bool      `json:"queued,omitempty"`  // it has not left yet
 }
 
 // A Mail is what was accepted from an address.
@@ -137,6 +146,13 @@ func (a Address) Text() string {
 	if g := a.Registration; g != nil {
 		p("register", "%s, %s", visible(g.File), visible(g.Department))
 		p("", "%s, contact %s, until the end of %s", visible(g.Name), visible(g.Contact), visible(g.LastDay))
+	}
+	if c := a.Confirmation; c != nil && !c.SentAt.IsZero() {
+		left := ""
+		if c.Queued {
+			left = ", and has not left yet"
+		}
+		p("", "its confirmation, message %s, was made %s%s", visible(c.Message), stamp(c.SentAt), left)
 	}
 	for i, k := range a.Blocks {
 		if i == shown {

@@ -29,7 +29,8 @@ func addresses() map[string]status.Address {
 		IP: mfp, Standing: status.MaySend,
 		Registration: &status.Registration{File: "registrations/lsa-physics/mfp.cue", Department: "lsa-physics",
 			Contact: "physics-it@umich.edu", Name: "mfp1.physics.lsa.umich.edu", LastDay: "2027-11-30", Commit: commit},
-		Proofs: proofs(5),
+		Proofs:       proofs(5),
+		Confirmation: &status.Confirmation{SentAt: now.AddDate(0, -3, 0), Message: "0DJK7XWR5JZ00AAA", Queued: true},
 		Brake: &status.Braked{Registration: "registrations/lsa-physics/mfp.cue", Step: "free", Counts: status.BrakeCounts{
 			Declared: 200, Tried: 12, Recipients: 4, Usual: 37, SameBody: 1, Delivered: 900, Bounced: 3, Spam: 1}},
 		Budgets: []status.Budget{

@@ -63,6 +63,9 @@ func judge(r *Report) []Finding {
 				"%s refused for a wrong signature, the last %s ago, and none was right since", count(int(w.Refused), "delivery of the webhook was", "deliveries of the webhook were"), span(r.At.Sub(w.RefusedAt)))
 		}
 	}
+	if p := r.Portal; p != nil && p.Error != "" {
+		look("mend the file; it is read again when it changes", "the portal's new tokens cannot be used, and those before stay in use: %s", p.Error)
+	}
 	if k := r.DKIM; k != nil && k.Error != "" {
 		look("mend the file; it is read again when it changes", "mail is signed with the DKIM keys before: %s", k.Error)
 	}

@@ -42,6 +42,7 @@ type Report struct {
 	Config      Config       `json:"config"`
 	Certificate *Certificate `json:"certificate,omitempty"` // nil: none
 	Webhook     *Webhook     `json:"webhook,omitempty"`     // nil: none
+	Portal      *Portal      `json:"portal,omitempty"`      // nil: none
 	DKIM        *DKIM        `json:"dkim,omitempty"`        // nil: nothing is signed
 	Resolver    *Resolver    `json:"resolver,omitempty"`    // nil: the system's
 }
@@ -125,6 +126,11 @@ type Queue struct {
 	Next             time.Time      `json:"next,omitzero"`     // the next attempt
 	Destinations     []Destination  `json:"destinations"`      // those that are owed most
 	Loading          bool           `json:"loading,omitempty"` // the spool is still being read
+
+	// Since the start, by recipients: rates are differences of two reports.
+	Delivered int64 `json:"delivered"` // a next hop took them
+	Deferred  int64 `json:"deferred"`  // attempts that were put off
+	Bounced   int64 `json:"bounced"`   // given back to their senders
 }
 
 // A Destination is one next hop.
@@ -194,6 +200,15 @@ type Webhook struct {
 	Error      string    `json:"error,omitempty"`     // of the last reading of the secret; the one before stays in use
 }
 
+// A Portal is how the portal's questions fare.
+type Portal struct {
+	AskedAt   time.Time `json:"askedAt,omitzero"`   // the newest with a right token
+	RefusedAt time.Time `json:"refusedAt,omitzero"` // the newest with a wrong token, or none
+	Refused   int64     `json:"refused"`            // those since AskedAt, or since the start
+	Operates  bool      `json:"operates"`           // it may block, unblock and release
+	Error     string    `json:"error,omitempty"`    // of the last reading of the tokens; those before stay in use
+}
+
 // DKIM is how the keys are that mail is signed with.
 type DKIM struct {
 	Error string `json:"error,omitempty"` // of the last reading; the keys before stay in use
@@ -221,6 +236,7 @@ type Sources struct {
 	Config      func() Config
 	Certificate func() *Certificate
 	Webhook     func() *Webhook
+	Portal      func() *Portal
 	DKIM        func() *DKIM
 	Resolver    func() *Resolver // nil as long as it was not asked
 	Spool       func() error     // why it accepts no message; nil if it does
@@ -271,6 +287,9 @@ func read(o Options, now time.Time) Report {
 	}
 	if s.Webhook != nil {
 		r.Webhook = s.Webhook()
+	}
+	if s.Portal != nil {
+		r.Portal = s.Portal()
 	}
 	if s.DKIM != nil {
 		r.DKIM = s.DKIM()

@@ -186,7 +186,14 @@ func scenarios() map[string]status.Options {
 	putOff.Sources.Resolver = func() *status.Resolver {
 		return &status.Resolver{Address: "127.0.0.1:53", Error: "dial udp 127.0.0.1:53: connection refused"}
 	}
+	refused.Sources.Portal = func() *status.Portal {
+		return &status.Portal{RefusedAt: now.Add(-3 * time.Minute), Refused: 1, Error: "listen.portal.tokenFile: /etc/p holds 3 octets, and a token has from 32 to 512"}
+	}
 	busy := well()
+	busy.Sources.Portal = func() *status.Portal { return &status.Portal{AskedAt: now.Add(-4 * time.Second), Operates: true} }
+	busy.Sources.Queue = func() status.Queue {
+		return status.Queue{Delivered: 12_004, Deferred: 1, Bounced: 17}
+	}
 	busy.Sources.Senders = func() status.Senders {
 		list := make([]status.Sender, 30)
 		for i := range list {

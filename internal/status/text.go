@@ -34,6 +34,9 @@ func (r Report) Text() string {
 	if w := r.Webhook; w != nil {
 		p("%-9s %s", "webhook", w.line(r.At))
 	}
+	if w := r.Portal; w != nil {
+		p("%-9s %s", "portal", w.line(r.At))
+	}
 	p("%-9s %s", "queue", r.queueLine())
 	for _, d := range r.Queue.Destinations[:min(shown, len(r.Queue.Destinations))] {
 		line := fmt.Sprintf("%-9s %s to %s", "", count(d.Entries, "message", "messages"), visible(d.Name))
@@ -47,6 +50,10 @@ func (r Report) Text() string {
 	}
 	p("%-9s %s; since the start %s accepted, %s refused", "relay",
 		count(r.Relay.Sessions, "session", "sessions"), thousands(r.Relay.Accepted), thousands(r.Relay.Refused))
+	if q := r.Queue; q.Delivered+q.Deferred+q.Bounced > 0 {
+		p("%-9s %s delivered to, %s given back, %s put off", "", count(int(q.Delivered), "recipient", "recipients"),
+			thousands(q.Bounced), count(int(q.Deferred), "attempt", "attempts"))
+	}
 	for i, s := range r.Senders.Top[:min(shown, len(r.Senders.Top))] {
 		p("%-9s %s: %s in 24 hours, %s in 7 days", first(i, "senders"), visible(orElse(s.Registration, "registered no more")),
 			count(s.Day, "message", "messages"), thousands(int64(s.Week)))
@@ -123,6 +130,17 @@ func (w *Webhook) line(now time.Time) string {
 		return "no delivery yet"
 	}
 	return fmt.Sprintf("%s since the start, the last %s ago", count(int(w.Verified), "delivery", "deliveries"), span(now.Sub(w.VerifiedAt)))
+}
+
+func (p *Portal) line(now time.Time) string {
+	text := "it has not asked yet"
+	if !p.AskedAt.IsZero() {
+		text = "it asked " + span(now.Sub(p.AskedAt)) + " ago"
+	}
+	if p.Refused > 0 {
+		text += fmt.Sprintf("; %s without a right token since, the last %s ago", count(int(p.Refused), "question", "questions"), span(now.Sub(p.RefusedAt)))
+	}
+	return text
 }
 
 func (r Report) queueLine() string {

@@ -269,6 +269,7 @@ func (q *Queue) report(it *item, o *outcome) {
 		for _, i := range group {
 			r := o.entry.State[i].Last
 			q.metrics.attempts[r.Outcome].Inc()
+			q.totals.count(r.Outcome)
 			q.logOutcome(o.entry, i)
 			if r.Outcome == mail.Delivered {
 				q.metrics.latency.Observe(r.At.Sub(it.arrival).Seconds())

@@ -207,6 +207,7 @@ func (q *Queue) fail(ctx context.Context, it *item, e draft, claimed []*job, rcp
 	if err == nil {
 		for _, i := range rcpts {
 			q.metrics.expired.Inc()
+			q.totals.count(mail.Failed)
 			q.logOutcome(e, i)
 		}
 	}

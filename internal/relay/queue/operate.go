@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
+	"example.edu/gatepost/internal/mail"
 	"example.edu/gatepost/internal/relay/spool"
 )
 
@@ -102,6 +104,27 @@ type Stats struct {
 	Oldest       time.Time      `json:"oldest,omitzero"`   // arrival
 	Destinations []Destination  `json:"destinations"`      // the longest first, at most 20
 	Loading      bool           `json:"loading,omitempty"` // the spool is still being read
+
+	// Since the start, by recipients: handed to a next hop, put off by one
+	// (each attempt counts), given back to their senders.
+	Delivered int64 `json:"delivered"`
+	Deferred  int64 `json:"deferred"`
+	Bounced   int64 `json:"bounced"`
+}
+
+// totals are what became of recipients since the start, for people; metrics.go has
+// the rest.
+type totals struct{ delivered, deferred, bounced atomic.Int64 }
+
+func (t *totals) count(o mail.Outcome) {
+	switch o {
+	case mail.Delivered:
+		t.delivered.Add(1)
+	case mail.Deferred:
+		t.deferred.Add(1)
+	case mail.Failed:
+		t.bounced.Add(1)
+	}
 }
 
 // A Destination is what is owed to one next hop.
@@ -132,7 +155,8 @@ func (d *destination) view() Destination {
 func (q *Queue) Stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s := Stats{Entries: len(q.sched.items), Jobs: map[string]int{}, Oldest: q.sched.oldest(), Loading: q.loading}
+	s := Stats{Entries: len(q.sched.items), Jobs: map[string]int{}, Oldest: q.sched.oldest(), Loading: q.loading,
+		Delivered: q.totals.delivered.Load(), Deferred: q.totals.deferred.Load(), Bounced: q.totals.bounced.Load()}
 	for st, n := range q.sched.depth {
 		s.Jobs[stateNames[st]] = n
 	}

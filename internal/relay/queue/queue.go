@@ -171,6 +171,7 @@ type Queue struct {
 	postmaster mail.Address
 	log        *slog.Logger
 	metrics    *metrics
+	totals     totals
 	wake       chan struct{}  // capacity 1: something for Run to do
 	wg         sync.WaitGroup // workers
 

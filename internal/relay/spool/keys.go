@@ -16,6 +16,20 @@ func (s *Spool) HasKey(key string) (bool, error) {
 	return found, nil
 }
 
+// KeyMessage reports whether an idempotency key is stored, and with which
+// message; id is "" for one that MarkKeys stored, first or last. The message may
+// have left since.
+func (s *Spool) KeyMessage(key string) (id ID, found bool, err error) {
+	value, found, err := s.get(usedKey(key))
+	if err != nil {
+		return "", false, fmt.Errorf("spool: reading a key: %w", err)
+	}
+	if id = ID(value); !validID(id) {
+		id = ""
+	}
+	return id, found, nil
+}
+
 // MarkKeys stores keys without a message, all or none. Keys that are there
 // already are left as they are in effect. When it returns nil they will last.
 func (s *Spool) MarkKeys(keys ...string) error {

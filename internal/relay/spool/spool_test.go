@@ -163,7 +163,10 @@ func TestEnvelopesThatCouldNotBeReadBackAreRefused(t *testing.T) {
 
 func TestKeys(t *testing.T) {
 	s := open(t, vfs.NewMem())
-	put(t, s, []byte("x"), WithKey("k"))
+	first := put(t, s, []byte("x"), WithKey("k"))
+	if id, found, err := s.KeyMessage("k"); id != first.ID || !found || err != nil {
+		t.Errorf("KeyMessage is %q, %v, %v, want %q", id, found, err, first.ID)
+	}
 	for _, n := range []int{1, inlineMax + 1} {
 		if _, err := s.Store(t.Context(), envelope("a@b.example"), body(1, n), WithKey("k")); !errors.Is(err, ErrDuplicate) {
 			t.Errorf("a second message with the key: %v", err)
@@ -185,6 +188,11 @@ func TestKeys(t *testing.T) {
 	for key, want := range map[string]bool{"k": true, "m1": false, "m2": true, "m": false} {
 		if got, err := s.HasKey(key); got != want || err != nil {
 			t.Errorf("HasKey(%q) = %v, %v", key, got, err)
+		}
+	}
+	for key, want := range map[string]bool{"m1": false, "m2": true} {
+		if id, found, err := s.KeyMessage(key); id != "" || found != want || err != nil {
+			t.Errorf("KeyMessage(%q) is %q, %v, %v", key, id, found, err)
 		}
 	}
 	if err := s.MarkKeys("fine", strings.Repeat("x", maxKey+1)); err == nil {
