@@ -1,5 +1,6 @@
-// Package forge knows pull requests: opening one, reading what one changes,
-// and saying on one what was found. There are two kinds of home for them. On
+// Package forge knows pull requests: opening one, reading what one changes and
+// what is said on it, saying on one what was found, closing one, and, where no
+// forge has a button for it, merging one. There are two kinds of home for them. On
 // GitHub (GitHub) a request is a pull request. In a plain git repository (Git)
 // a branch request/NUMBER-NAME is a request, and merging it approves it.
 //
@@ -44,6 +45,7 @@ const (
 	maxBody    = 60_000   // bytes; GitHub takes 65,536 characters
 	maxPath    = 1024     // bytes
 	maxList    = 1000     // requests in a list
+	maxRemarks = 1000     // on one request
 )
 
 // The errors that callers tell apart. Their texts are for an operator.
@@ -118,8 +120,15 @@ type Request struct {
 	Fork     bool   // the branch is in another repository
 	State    State
 	MergedAs string // the commit with which it came into the base branch
-	Files    int    // how many files it changes, as the forge counts; -1 where it was not asked
-	Commits  int    // how many commits it has, as the forge counts; -1 where it was not asked
+	MergedBy Account
+	Files    int // how many files it changes, as the forge counts; -1 where it was not asked
+	Commits  int // how many commits it has, as the forge counts; -1 where it was not asked
+
+	// When it was opened, merged, or closed without having been merged; zero if it
+	// was not, or if nobody recorded it. In a plain git repository these are what
+	// commits say. MergedBy is zero where it is not known: GitHub tells it of one
+	// request (Get) and in no list, and a fast-forward records nobody.
+	OpenedAt, MergedAt, ClosedAt time.Time
 }
 
 // A Proposal is a request to be opened.

@@ -13,8 +13,6 @@ import (
 	git "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
-
-	"example.edu/gatepost/internal/durable"
 )
 
 const (
@@ -51,6 +49,9 @@ func OpenGit(dir string) (*Git, error) {
 	}
 	return &Git{dir: dir, gitDir: gitDir}, nil
 }
+
+// Dir is the folder that OpenGit was given.
+func (g *Git) Dir() string { return g.dir }
 
 // findGitDir is the folder with the objects and references of the repository
 // at dir. In a linked work tree .git is a file that names a folder, which in
@@ -181,11 +182,19 @@ func (g *Git) Open(ctx context.Context, p Proposal) (Request, error) {
 
 // signed refuses a commit without a name or a time of its own.
 func (p *Proposal) signed() error {
-	if p.Author.Name == "" || p.Author.Email == "" || strings.ContainsAny(p.Author.Name+p.Author.Email, "<>\n\x00") {
-		return fmt.Errorf("forge: making a commit: %w: it needs its author's name and address", ErrInvalid)
+	if err := p.Author.valid(); err != nil {
+		return fmt.Errorf("forge: making a commit: %w", err)
 	}
 	if p.At.IsZero() {
 		return fmt.Errorf("forge: making a commit: %w: it needs a time", ErrInvalid)
+	}
+	return nil
+}
+
+// valid refuses what git would not take for the author of a commit.
+func (p Person) valid() error {
+	if p.Name == "" || p.Email == "" || strings.ContainsAny(p.Name+p.Email, "<>\n\x00") {
+		return fmt.Errorf("%w: it needs its author's name and address", ErrInvalid)
 	}
 	return nil
 }
@@ -222,16 +231,11 @@ func (g *Git) publish(ctx context.Context, repo *git.Repository, head plumbing.H
 	for _, b := range list {
 		number = max(number, b.number+1)
 	}
-	// Not among the references: git would take a left-over for one.
-	f, err := os.CreateTemp(g.gitDir, "gatepost-ref-*")
+	file, drop, err := g.refFile(head)
 	if err != nil {
 		return 0, "", err
 	}
-	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
-	_, err = fmt.Fprintln(f, head)
-	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return 0, "", err
-	}
+	defer func() { err = errors.Join(err, drop()) }()
 	for ; ; number++ {
 		if err := ctx.Err(); err != nil {
 			return 0, "", err
@@ -239,7 +243,7 @@ func (g *Git) publish(ctx context.Context, repo *git.Repository, head plumbing.H
 		if number > maxNumber {
 			return 0, "", errors.New("all numbers are taken")
 		}
-		err := g.link(f.Name(), numbers+strconv.Itoa(number))
+		err := g.link(file, numbers+strconv.Itoa(number))
 		if err == nil {
 			break
 		}
@@ -248,16 +252,5 @@ func (g *Git) publish(ctx context.Context, repo *git.Repository, head plumbing.H
 		}
 	}
 	ref = plumbing.ReferenceName(requestBranches + strconv.Itoa(number) + "-" + name)
-	return number, ref, g.link(f.Name(), ref.String())
-}
-
-func (g *Git) link(from, ref string) error {
-	to := filepath.Join(g.gitDir, filepath.FromSlash(ref))
-	if err := os.MkdirAll(filepath.Dir(to), 0o777); err != nil {
-		return err
-	}
-	if err := os.Link(from, to); err != nil {
-		return err
-	}
-	return durable.SyncDir(filepath.Dir(to))
+	return number, ref, g.link(file, ref.String())
 }

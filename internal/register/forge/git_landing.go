@@ -95,16 +95,8 @@ func landing(repo *git.Repository, heads []branch, b branch, forward bool) (Land
 
 // headsOfRequests are all commits that a request has or began with, by number.
 func headsOfRequests(ctx context.Context, repo *git.Repository) ([]branch, error) {
-	refs, err := repo.References()
-	if err != nil {
-		return nil, err
-	}
-	defer refs.Close()
 	var heads []branch
-	err = refs.ForEach(func(ref *plumbing.Reference) error {
-		if err := ctx.Err(); err != nil || ref.Type() != plumbing.HashReference {
-			return err
-		}
+	err := eachReference(ctx, repo, func(ref *plumbing.Reference) error {
 		b, name := branch{head: ref.Hash()}, ref.Name().String()
 		if rest, ok := strings.CutPrefix(name, numbers); ok {
 			b.number = numberOf(rest)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	git "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
@@ -24,19 +25,8 @@ type branch struct {
 
 // branches lists all requests, newest first.
 func branches(ctx context.Context, repo *git.Repository) ([]branch, error) {
-	refs, err := repo.References()
-	if err != nil {
-		return nil, err
-	}
-	defer refs.Close()
 	found := map[int]branch{}
-	err = refs.ForEach(func(ref *plumbing.Reference) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if ref.Type() != plumbing.HashReference {
-			return nil
-		}
+	err := eachReference(ctx, repo, func(ref *plumbing.Reference) error {
 		b := branch{head: ref.Hash()}
 		name := ref.Name().String()
 		if rest, ok := strings.CutPrefix(name, requestBranches); ok {
@@ -343,8 +333,11 @@ func (p *past) describe(ctx context.Context, b branch) (Request, error) {
 	r.State = Open
 	if i, merged := p.came[b.head]; merged {
 		r.State, r.MergedAs = Merged, p.chain[i].String()
+		if c, err := p.repo.CommitObject(p.chain[i]); err == nil && c.NumParents() > 1 {
+			r.MergedAt, r.MergedBy.Login = sane(c.Committer.When), named(c.Committer)
+		}
 	} else if b.name == "" {
-		r.State = Closed
+		r.State, r.ClosedAt = Closed, closedAt(p.repo, b.number)
 	}
 	start, err := p.start(ctx, r, head)
 	if err != nil {
@@ -367,8 +360,22 @@ func (p *past) describe(ctx context.Context, b branch) (Request, error) {
 	if len(r.Body) > maxBody {
 		r.Body = strings.ToValidUTF8(r.Body[:maxBody], "")
 	}
-	r.Author.Login = printable(fmt.Sprintf("%s <%s>", first.Author.Name, first.Author.Email), maxTitle)
+	r.Author.Login, r.OpenedAt = named(first.Author), sane(first.Committer.When)
 	return r, nil
+}
+
+// named is how an account of a plain git repository is shown.
+func named(s object.Signature) string {
+	return printable(fmt.Sprintf("%s <%s>", s.Name, s.Email), maxTitle)
+}
+
+// sane is a time that somebody wrote, zero where it cannot be one: JSON knows no
+// year beyond 9999, and nothing here is older than git's own beginning of time.
+func sane(t time.Time) time.Time {
+	if t.Unix() <= 0 || t.Year() > 9999 {
+		return time.Time{}
+	}
+	return t.UTC()
 }
 
 // readAll reads exactly size bytes.

@@ -34,13 +34,15 @@ func request(pr *github.PullRequest) (Request, error) {
 	if pr.Commits != nil {
 		r.Commits = *pr.Commits
 	}
+	r.OpenedAt = sane(pr.GetCreatedAt().Time)
 	switch {
 	case pr.GetMerged() || pr.MergedAt != nil:
 		r.State, r.MergedAs = Merged, pr.GetMergeCommitSHA()
+		r.MergedAt, r.MergedBy = sane(pr.GetMergedAt().Time), Account{ID: pr.GetMergedBy().GetID(), Login: pr.GetMergedBy().GetLogin()}
 	case pr.GetState() == "open":
 		r.State = Open
 	case pr.GetState() == "closed":
-		r.State = Closed
+		r.State, r.ClosedAt = Closed, sane(pr.GetClosedAt().Time)
 	}
 	if r.Number < 1 || r.State == "" || r.Author.ID == 0 || !isCommit(r.Head) || r.Base == "" || r.State == Merged && !isCommit(r.MergedAs) {
 		return Request{}, fmt.Errorf("forge: reading pull request %d: %w", r.Number, ErrIncomplete)

@@ -180,16 +180,15 @@ func (g *GitHub) SetComment(ctx context.Context, number int, mark, body string) 
 	if slug(mark) != mark {
 		return fmt.Errorf("forge: commenting: %w: mark %q", ErrInvalid, mark)
 	}
-	sign := "<!-- gatepost:" + mark + " -->"
 	self, err := g.account(ctx)
 	if err != nil {
 		return err
 	}
-	mine, err := g.comments(ctx, number, self, sign)
+	mine, err := g.comments(ctx, number, self, sign(mark))
 	if err != nil {
 		return err
 	}
-	text := sign + "\n" + clip(body, maxComment)
+	text := sign(mark) + "\n" + clip(body, maxComment)
 	keep := 1
 	switch {
 	case body == "":

@@ -37,7 +37,8 @@ var spoken = []string{
 	"/repos/{owner}/{repo}/git/commits/{commit_sha}", "/repos/{owner}/{repo}/git/trees", "/repos/{owner}/{repo}/git/trees/{tree_sha}",
 	"/repos/{owner}/{repo}/git/blobs", "/repos/{owner}/{repo}/git/blobs/{file_sha}",
 	"/repos/{owner}/{repo}/pulls", "/repos/{owner}/{repo}/pulls/{pull_number}", "/repos/{owner}/{repo}/pulls/{pull_number}/files",
-	"/repos/{owner}/{repo}/pulls/{pull_number}/commits",
+	"/repos/{owner}/{repo}/pulls/{pull_number}/commits", "/repos/{owner}/{repo}/pulls/{pull_number}/comments",
+	"/repos/{owner}/{repo}/collaborators/{username}/permission",
 	"/repos/{owner}/{repo}/pulls/{pull_number}/reviews", "/repos/{owner}/{repo}/commits/{commit_sha}/pulls",
 	"/repos/{owner}/{repo}/compare/{basehead}", "/repos/{owner}/{repo}/git/matching-refs/{ref}",
 	"/repos/{owner}/{repo}/issues/{issue_number}/events", "/repos/{owner}/{repo}/issues/{issue_number}/comments", "/repos/{owner}/{repo}/issues/comments/{comment_id}",
@@ -168,8 +169,26 @@ func TestAgainstGitHubsDescription(t *testing.T) {
 	hub.Fail(forgetest.Failure{Method: "GET", Path: "/protection", Times: 1, Status: 404})
 	_, err = person.Settings(ctx, "main")
 	must("other settings", err)
-	merged := hub.Merge(r.Number)
+	must("a comment", bot.Comment(ctx, r.Number, forge.Person{}, "answer"))
+	hub.ReviewWith(r.Number, postmaster, "COMMENTED", "/ask Whose is it?")
+	hub.AddLineComment(r.Number, postmaster, "/ask And this?")
+	if said, err := person.Remarks(ctx, r.Number); err != nil || len(said) < 5 {
+		t.Errorf("remarks: %v, %v", said, err)
+	}
+	hub.Permit(postmaster, "write")
+	if may, err := bot.MayWrite(ctx, forge.Account{ID: postmaster.ID, Login: postmaster.Login}); err != nil || !may {
+		t.Errorf("may write: %v, %v", may, err)
+	}
+	dropped, err := person.Open(ctx, proposal(write("registrations/its/dropped.cue", "// dropped\n")))
+	must("open another", err)
+	must("close", bot.Close(ctx, dropped.Number))
+	merged := hub.MergeBy(r.Number, postmaster)
 	_, err = bot.ForCommit(ctx, merged)
+	must("for commit", err)
+	if recent, err := bot.Recent(ctx, time.Now().Add(-time.Hour)); err != nil || len(recent) != 2 {
+		t.Errorf("recent: %v, %v", recent, err)
+	}
+	_, err = bot.Get(ctx, r.Number)
 	must("for commit", err)
 
 	if lies.tell(t); lies.calls < 30 {

@@ -44,6 +44,7 @@ type Hub struct {
 	apps      map[int64]app   // by number
 	pulls     []*pull
 	wrote     map[string][2]User // by commit: who wrote and who committed it
+	permits   map[int64]string   // by account
 	comments  []*comment
 	runs      []*run
 	statuses  []map[string]any
@@ -94,7 +95,7 @@ func New(repository string, now func() time.Time) *Hub {
 	h := &Hub{
 		owner: owner, name: name, mux: http.NewServeMux(), now: now, objects: newObjects(), branches: map[string]string{},
 		users: map[string]User{}, tokens: map[string]session{}, teams: map[string]team{}, apps: map[int64]app{},
-		wrote: map[string][2]User{}, lastID: 1000,
+		wrote: map[string][2]User{}, permits: map[int64]string{}, lastID: 1000,
 	}
 	h.branches["main"] = h.objects.commit(h.objects.write(nil), nil, "First", "First <first@example.edu>", now())
 	h.routes()

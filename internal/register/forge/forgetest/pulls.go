@@ -21,7 +21,11 @@ type pull struct {
 	tip          string // of the branch of a fork
 	start        string // once merged: where the base stood
 	createdAt    time.Time
+	endedAt      time.Time // merged or closed
+	changedAt    time.Time // anything happened to it
+	mergedBy     *User
 	reviews      []review
+	remarks      []lineComment
 	events       []event
 	miscount     int
 }
@@ -36,6 +40,16 @@ type review struct {
 	id     int64
 	user   User
 	state  string
+	commit string
+	at     time.Time
+	body   string
+}
+
+// A lineComment is a comment on a line of a file.
+type lineComment struct {
+	id     int64
+	user   User
+	body   string
 	commit string
 	at     time.Time
 }
@@ -57,7 +71,7 @@ func (h *Hub) OpenPull(by User, branch, title string) int {
 func (h *Hub) open(by User, branch, base, title, body string) *pull {
 	p := &pull{
 		number: len(h.pulls) + 1, id: h.id(), title: title, body: body, user: by,
-		branch: branch, base: base, state: "open", createdAt: h.now(),
+		branch: branch, base: base, state: "open", createdAt: h.now(), changedAt: h.now(),
 	}
 	h.pulls = append(h.pulls, p)
 	return p
@@ -69,7 +83,41 @@ func (h *Hub) Review(number int, by User, state string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p := h.pulls[number-1]
-	p.reviews = append(p.reviews, review{h.id(), by, state, h.head(p), h.now()})
+	p.reviews = append(p.reviews, review{h.id(), by, state, h.head(p), h.now(), ""})
+}
+
+// ReviewWith is Review with a text.
+func (h *Hub) ReviewWith(number int, by User, state, body string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.pulls[number-1]
+	p.changedAt = h.now()
+	p.reviews = append(p.reviews, review{h.id(), by, state, h.head(p), h.now(), body})
+}
+
+// AddLineComment writes a comment on a line of a file.
+func (h *Hub) AddLineComment(number int, by User, body string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.pulls[number-1]
+	p.changedAt = h.now()
+	p.remarks = append(p.remarks, lineComment{h.id(), by, body, h.head(p), h.now()})
+}
+
+// Permit says what somebody may do to the repository: "admin", "write", "read" or
+// "none", which is what everybody else may.
+func (h *Hub) Permit(u User, permission string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.permits[u.ID] = permission
+}
+
+// MergeBy is Merge by somebody.
+func (h *Hub) MergeBy(number int, by User) string {
+	h.mu.Lock()
+	h.pulls[number-1].mergedBy = &by
+	h.mu.Unlock()
+	return h.Merge(number)
 }
 
 // Merge merges a pull request with a merge commit, and returns that.
@@ -92,6 +140,7 @@ func (h *Hub) Merge(number int) string {
 	p.start, p.head = base, head
 	p.mergedAs = h.objects.commit(h.objects.write(files), []string{base, head}, message, "GitHub <noreply@github.com>", h.now())
 	p.state = "closed"
+	p.endedAt, p.changedAt = h.now(), h.now()
 	h.branches[p.base] = p.mergedAs
 	return p.mergedAs
 }
@@ -103,6 +152,7 @@ func (h *Hub) MergedWith(number int, commit, base string) {
 	defer h.mu.Unlock()
 	p := h.pulls[number-1]
 	p.start, p.head, p.mergedAs, p.state = base, h.head(p), commit, "closed"
+	p.endedAt, p.changedAt = h.now(), h.now()
 }
 
 // Dismiss takes back all reviews of somebody, as who may write can.
@@ -129,7 +179,12 @@ func (h *Hub) Close(number int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p := h.pulls[number-1]
+	h.end(p)
+}
+
+func (h *Hub) end(p *pull) {
 	p.head, p.state = h.head(p), "closed"
+	p.endedAt, p.changedAt = h.now(), h.now()
 }
 
 // Miscount makes changed_files differ from the list by n, as when the list is
@@ -225,6 +280,19 @@ func (h *Hub) pullRoutes() {
 	h.onePull("GET /pulls/{number}/reviews", func(w http.ResponseWriter, r *http.Request, p *pull) {
 		list(w, r, p.reviews, func(v review) map[string]any { return h.reviewShape(p, v) })
 	})
+	h.onePull("GET /pulls/{number}/comments", func(w http.ResponseWriter, r *http.Request, p *pull) {
+		list(w, r, p.remarks, func(c lineComment) map[string]any { return h.lineCommentShape(p, c) })
+	})
+	h.onePull("PATCH /pulls/{number}", func(w http.ResponseWriter, r *http.Request, p *pull) {
+		var in struct{ State string }
+		if !read(w, r, &in) {
+			return
+		}
+		if in.State == "closed" && p.state == "open" {
+			h.end(p)
+		}
+		answer(w, http.StatusOK, h.pullShape(p))
+	})
 }
 
 // seesPulls reports whether the caller may look into pull requests.
@@ -256,6 +324,9 @@ func (h *Hub) listPulls(w http.ResponseWriter, r *http.Request, _ session) {
 		if (state == "all" || p.state == state) && (q.Get("head") == "" || q.Get("head") == h.owner+":"+p.branch) {
 			found = append(found, p)
 		}
+	}
+	if q.Get("sort") == "updated" {
+		slices.SortStableFunc(found, func(a, b *pull) int { return b.changedAt.Compare(a.changedAt) })
 	}
 	if q.Get("direction") == "asc" {
 		slices.Reverse(found)

@@ -19,6 +19,7 @@ type comment struct {
 	pull int
 	user User
 	body string
+	at   time.Time
 }
 
 // A Comment is what tests see of a comment.
@@ -47,7 +48,7 @@ type Run struct {
 func (h *Hub) AddComment(number int, by User, body string) int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c := &comment{h.id(), number, by, body}
+	c := &comment{h.id(), number, by, body, h.now()}
 	h.comments = append(h.comments, c)
 	return c.id
 }
@@ -107,7 +108,7 @@ func (h *Hub) reportRoutes() {
 			fail(w, http.StatusNotFound, "Not Found")
 			return
 		}
-		c := &comment{h.id(), n, s.user, in.Body}
+		c := &comment{h.id(), n, s.user, in.Body, h.now()}
 		h.comments = append(h.comments, c)
 		answer(w, http.StatusCreated, h.commentShape(c))
 	})
@@ -243,6 +244,18 @@ func (h *Hub) setRun(w http.ResponseWriter, r *http.Request, s session, to *run)
 }
 
 func (h *Hub) accountRoutes() {
+	h.handle("GET /collaborators/{login}/permission", func(w http.ResponseWriter, r *http.Request, _ session) {
+		u, ok := h.users[r.PathValue("login")]
+		if !ok {
+			fail(w, http.StatusNotFound, "Not Found")
+			return
+		}
+		may := h.permits[u.ID]
+		if may == "" {
+			may = "none"
+		}
+		answer(w, http.StatusOK, map[string]any{"permission": may, "role_name": may, "user": collaboratorShape(u)})
+	})
 	h.signedIn("GET /user", func(w http.ResponseWriter, _ *http.Request, s session) {
 		if s.app != 0 {
 			fail(w, http.StatusForbidden, "Resource not accessible by integration")

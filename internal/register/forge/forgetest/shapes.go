@@ -130,11 +130,13 @@ func (h *Hub) pullSimpleShape(p *pull) map[string]any {
 		"head": h.side(p, p.branch, h.head(p), p.fork), "base": h.side(p, p.base, h.branches[p.base], false), "author_association": "MEMBER",
 		"auto_merge": nil, "active_lock_reason": nil,
 	}
+	m["updated_at"] = p.changedAt.UTC().Format(time.RFC3339)
+	ended := p.endedAt.UTC().Format(time.RFC3339)
 	if p.state == "closed" {
-		m["closed_at"] = at
+		m["closed_at"] = ended
 	}
 	if p.mergedAs != "" {
-		m["merged_at"], m["merge_commit_sha"] = at, p.mergedAs
+		m["merged_at"], m["merge_commit_sha"] = ended, p.mergedAs
 	}
 	links(m, h.api("/pulls/%d", p.number), "url issue_url commits_url review_comments_url review_comment_url comments_url statuses_url")
 	links(m, h.web("/pull/%d", p.number), "html_url diff_url patch_url")
@@ -154,6 +156,31 @@ func (h *Hub) pullShape(p *pull) map[string]any {
 	} {
 		m[f] = v
 	}
+	if p.mergedBy != nil {
+		m["merged_by"] = userShape(*p.mergedBy)
+	}
+	return m
+}
+
+func (h *Hub) lineCommentShape(p *pull, c lineComment) map[string]any {
+	at := c.at.UTC().Format(time.RFC3339)
+	m := map[string]any{
+		"id": c.id, "node_id": "PRRC", "url": h.api("/pulls/comments/%d", c.id), "html_url": h.web("/pull/%d", p.number), "body": c.body,
+		"user": userShape(c.user), "created_at": at, "updated_at": at, "pull_request_url": h.api("/pulls/%d", p.number), "author_association": "MEMBER",
+		"pull_request_review_id": nil, "diff_hunk": "@@", "path": "registrations/x.cue", "commit_id": c.commit, "original_commit_id": c.commit,
+	}
+	refs := map[string]any{}
+	for f := range strings.FieldsSeq("self html pull_request") {
+		refs[f] = map[string]any{"href": h.api("/pulls/%d", p.number)}
+	}
+	m["_links"] = refs
+	return m
+}
+
+// collaboratorShape is somebody with what they may do, where GitHub tells that.
+func collaboratorShape(u User) map[string]any {
+	m := userShape(u)
+	m["role_name"] = "x"
 	return m
 }
 
@@ -167,7 +194,7 @@ func (h *Hub) changedShape(p *pull, c changed) map[string]any {
 
 func (h *Hub) reviewShape(p *pull, v review) map[string]any {
 	return map[string]any{
-		"id": v.id, "node_id": "V", "user": userShape(v.user), "body": "", "state": v.state, "html_url": h.web("/pull/%d", p.number),
+		"id": v.id, "node_id": "V", "user": userShape(v.user), "body": v.body, "state": v.state, "html_url": h.web("/pull/%d", p.number),
 		"pull_request_url": h.api("/pulls/%d", p.number), "commit_id": v.commit, "author_association": "MEMBER", "submitted_at": v.at.UTC().Format(time.RFC3339Nano),
 		"_links": map[string]any{"html": map[string]any{"href": h.web("/pull/%d", p.number)}, "pull_request": map[string]any{"href": h.api("/pulls/%d", p.number)}},
 	}
@@ -181,7 +208,7 @@ func (h *Hub) eventShape(p *pull, e event) map[string]any {
 }
 
 func (h *Hub) commentShape(c *comment) map[string]any {
-	at := h.now().UTC().Format(time.RFC3339)
+	at := c.at.UTC().Format(time.RFC3339)
 	return map[string]any{
 		"id": c.id, "node_id": "IC", "url": h.api("/issues/comments/%d", c.id), "html_url": h.web("/pull/%d", c.pull), "body": c.body,
 		"user": userShape(c.user), "created_at": at, "updated_at": at, "issue_url": h.api("/issues/%d", c.pull), "author_association": "MEMBER",
