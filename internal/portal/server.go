@@ -26,6 +26,7 @@ type server struct {
 	now      func() time.Time
 	pages    *page.Pages
 	sessions signIn
+	extra    http.Handler // below /demo; nil: none
 }
 
 // handler is all that the portal serves. Each page's own file adds its routes.
@@ -35,6 +36,10 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	s.sessions.Routes(mux)
 	s.homeRoutes(mux)
+	if s.extra != nil {
+		mux.Handle("/demo", s.extra)
+		mux.Handle("/demo/", s.extra)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.notFound(w, r, "There is no such page") })
 	return s.sessions.Guard(mux)
 }

@@ -64,10 +64,11 @@ type Frame struct {
 
 // Pages renders. It is safe for concurrent use.
 type Pages struct {
-	site  Site
-	log   *slog.Logger
-	pages map[string]*template.Template
-	files map[string]file // by URL path
+	site   Site
+	log    *slog.Logger
+	layout *template.Template            // never executed itself, so that it can be cloned
+	pages  map[string]*template.Template // by name
+	files  map[string]file               // by URL path
 }
 
 // A file is one asset.
@@ -83,29 +84,40 @@ func New(site Site, log *slog.Logger) (*Pages, error) {
 	if err := p.readAssets(); err != nil {
 		return nil, fmt.Errorf("page: %w", err)
 	}
-	names, err := fs.Glob(templates, "templates/*.html")
-	if err != nil {
-		return nil, fmt.Errorf("page: %w", err)
-	}
 	layout, err := template.New("layout").Funcs(p.functions()).ParseFS(templates, "templates/layout.html")
 	if err != nil {
 		return nil, fmt.Errorf("page: %w", err)
+	}
+	p.layout = layout
+	if err := p.Add(templates); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Add reads the pages of another room: the files templates/NAME.html, each of
+// which defines "title" and "main". It is called before the first page is
+// rendered.
+func (p *Pages) Add(from fs.FS) error {
+	names, err := fs.Glob(from, "templates/*.html")
+	if err != nil {
+		return fmt.Errorf("page: %w", err)
 	}
 	for _, name := range names {
 		base := path.Base(name)
 		if base == "layout.html" {
 			continue
 		}
-		t, err := layout.Clone()
+		t, err := p.layout.Clone()
 		if err == nil {
-			_, err = t.ParseFS(templates, name)
+			_, err = t.ParseFS(from, name)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("page: %s: %w", base, err)
+			return fmt.Errorf("page: %s: %w", base, err)
 		}
 		p.pages[strings.TrimSuffix(base, ".html")] = t
 	}
-	return p, nil
+	return nil
 }
 
 // Render writes a page. Whatever is somebody's own is not kept by anybody.
