@@ -26,11 +26,12 @@ var rooms = map[string][]string{
 	"schema": nil,
 
 	// The ground: no package below imports a line.
-	"internal/mail":    nil,
-	"internal/durable": nil,
-	"internal/watch":   nil,
-	"internal/program": nil,
-	"internal/config":  {"internal/register/registration", "internal/mail", "internal/durable"}, // registration: Definition, Problem
+	"internal/mail":      nil,
+	"internal/durable":   nil,
+	"internal/watch":     nil,
+	"internal/program":   nil,
+	"internal/lifecycle": nil,
+	"internal/config":    {"internal/register/registration", "internal/mail", "internal/durable"}, // registration: Definition, Problem
 
 	// The register's line: registration ← policy ← reconcile, confirm, evidence.
 	"internal/register/registration":    {"schema"},
@@ -45,6 +46,7 @@ var rooms = map[string][]string{
 	"internal/register/report":          {"internal/register/registration", "internal/register/policy", "internal/register/review", "internal/register/gitsync", "internal/register/forge"},
 	"internal/register/confirm":         {"internal/register/registration", "internal/register/policy", "internal/mail"},
 	"internal/register/evidence":        {"internal/register/registration"}, // Network only
+	"internal/register/credential":      {"internal/register/forge", "internal/register/gitsync", "internal/durable"},
 	"internal/register/proof":           {"internal/durable"},
 
 	// The relay's line: spool ← dsn ← queue. Of the register it sees policy and proof only.
@@ -68,6 +70,7 @@ var rooms = map[string][]string{
 	// The portal's rooms, below internal/portal, which alone knows them all.
 	"internal/portal/page":    nil,
 	"internal/portal/session": nil,
+	"internal/portal/view":    {"internal/register/gitsync", "internal/register/review", "internal/register/policy"},
 
 	// Faces and wiring.
 	"internal/status":       {"internal/register/registration"}, // Problem

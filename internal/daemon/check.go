@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/register/credential"
 	"example.edu/gatepost/internal/register/forge"
 	"example.edu/gatepost/internal/register/proof"
 	"example.edu/gatepost/internal/relay/blocks"
@@ -86,13 +87,13 @@ func Check(path string, stdout, stderr io.Writer) int {
 		}
 	}
 	if c.Register.TokenFile != "" {
-		if _, err := readToken(c.Register.TokenFile); err != nil {
+		if _, err := credential.ReadToken(c.Register.TokenFile); err != nil {
 			fmt.Fprintf(stderr, "%v\n  hint: %s\n", err, goesOn)
 			code = 1
 		}
 	}
 	if c.Register.App != nil {
-		if _, err := new(app).current(c.Register); err != nil {
+		if _, err := new(credential.Holder).App(comesAs(c.Register)); err != nil {
 			fmt.Fprintf(stderr, "%v\n  hint: %s; the key is the .pem file that GitHub gave out for the App\n", err, goesOn)
 			code = 1
 		}

@@ -34,9 +34,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/lifecycle"
 	"example.edu/gatepost/internal/program"
 	"example.edu/gatepost/internal/register/approval"
 	"example.edu/gatepost/internal/register/confirm"
+	"example.edu/gatepost/internal/register/credential"
 	"example.edu/gatepost/internal/register/gitsync"
 	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/reconcile"
@@ -127,7 +129,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	var stopping time.Time // when it was asked to; zero: not yet
 	limit := endWithin(0)  // for the end
 	defer func() {
-		err = errors.Join(err, s.unwind(limit))
+		err = errors.Join(err, s.Unwind(limit))
 		if !stopping.IsZero() {
 			o.Logger.Info("stopped", "event", "relay.stopped", "duration", time.Since(stopping))
 		}
@@ -136,7 +138,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	s.later("configuration watch", watched.Close)
+	s.Later("configuration watch", watched.Close)
 	c, err := config.LoadRelay(o.ConfigFile)
 	if err != nil {
 		return err
@@ -168,7 +170,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		r.tell(tellStopping(limit))
 		r.log.Info("stopping", "event", "relay.stop")
 		return nil
-	case err := <-s.failed:
+	case err := <-s.Failed():
 		return err
 	case <-r.spool.Failed():
 		r.lost = true
@@ -178,7 +180,7 @@ func Run(ctx context.Context, o Options) (err error) {
 
 // prepare does everything that can fail: it opens what holds state, and then
 // the doors, which nobody answers yet.
-func (r *relay) prepare(ctx context.Context, c *config.Relay, o *Options, s *steps) (d doors, err error) {
+func (r *relay) prepare(ctx context.Context, c *config.Relay, o *Options, s *lifecycle.Steps) (d doors, err error) {
 	if err := r.lockState(ctx, c, o, s); err != nil {
 		return d, err
 	}
@@ -191,7 +193,7 @@ func (r *relay) prepare(ctx context.Context, c *config.Relay, o *Options, s *ste
 	if err != nil {
 		return d, fmt.Errorf("opening the spool in %s: %w", c.State, err)
 	}
-	s.later("spool", r.closeSpool)
+	s.Later("spool", r.closeSpool)
 	if err := r.openTrace(c); err != nil {
 		return d, err
 	}
@@ -228,7 +230,7 @@ func (r *relay) prepare(ctx context.Context, c *config.Relay, o *Options, s *ste
 
 // lockState takes the state folder. Where the sockets are not the relay's own,
 // the one before may still be finishing what is under way.
-func (r *relay) lockState(ctx context.Context, c *config.Relay, o *Options, s *steps) error {
+func (r *relay) lockState(ctx context.Context, c *config.Relay, o *Options, s *lifecycle.Steps) error {
 	var patience time.Duration
 	if o.Wait || len(o.Sockets) > 0 {
 		patience = endWithin(c.Drain) + 10*time.Second
@@ -249,57 +251,57 @@ func (r *relay) closeSpool() error {
 }
 
 // start lets everything run, the clients last.
-func (r *relay) start(d doors, watched *watch.Watcher, s *steps) {
-	s.start(loop{"pace of the collector", paceCollector})
-	s.start(loop{"trace of messages", r.trace.Run}) // ends after the queue, and writes what that brought
+func (r *relay) start(d doors, watched *watch.Watcher, s *lifecycle.Steps) {
+	s.Start(lifecycle.Loop{Name: "pace of the collector", Run: paceCollector})
+	s.Start(lifecycle.Loop{Name: "trace of messages", Run: r.trace.Run}) // ends after the queue, and writes what that brought
 	if watching := r.guardLoops(); len(watching) > 0 {
-		s.start(watching...) // likewise
+		s.Start(watching...) // likewise
 	}
-	s.start(
-		loop{"queue", r.queue.Run},
-		loop{"holds", r.recheckHolds},
-		loop{"blocks", r.blocks.Run},
-		loop{"activity of the clients", r.activity.Run}, // ends after the ports, and saves what they brought
-		loop{"budgets of the clients", r.budgets.Run},   // likewise
-		loop{"brake", r.brake.Run},                      // likewise
+	s.Start(
+		lifecycle.Loop{Name: "queue", Run: r.queue.Run},
+		lifecycle.Loop{Name: "holds", Run: r.recheckHolds},
+		lifecycle.Loop{Name: "blocks", Run: r.blocks.Run},
+		lifecycle.Loop{Name: "activity of the clients", Run: r.activity.Run}, // ends after the ports, and saves what they brought
+		lifecycle.Loop{Name: "budgets of the clients", Run: r.budgets.Run},   // likewise
+		lifecycle.Loop{Name: "brake", Run: r.brake.Run},                      // likewise
 	)
-	s.start(
-		loop{"register", r.register.Run},
-		loop{"confirmations", r.recheckConfirmations},
+	s.Start(
+		lifecycle.Loop{Name: "register", Run: r.register.Run},
+		lifecycle.Loop{Name: "confirmations", Run: r.recheckConfirmations},
 	)
 	if r.hook != nil {
-		s.start(
-			loop{"webhook", func(ctx context.Context) error { return r.hook.server.Serve(ctx, d.webhook) }},
-			loop{"webhook's secret watch", r.watchWebhookSecret},
+		s.Start(
+			lifecycle.Loop{Name: "webhook", Run: func(ctx context.Context) error { return r.hook.server.Serve(ctx, d.webhook) }},
+			lifecycle.Loop{Name: "webhook's secret watch", Run: r.watchWebhookSecret},
 		)
 	}
 	if r.dkim != nil {
-		s.start(loop{"watch of the DKIM keys", r.watchDKIM})
+		s.Start(lifecycle.Loop{Name: "watch of the DKIM keys", Run: r.watchDKIM})
 	}
-	s.start(r.fileWatches(watched)...)
+	s.Start(r.fileWatches(watched)...)
 	const patient = 5 * time.Minute // a long queue takes its time
-	s.start(httpServer{"operators' socket", d.control, r.orders(), nil, patient, slog.LevelWarn}.loop(r.log))
+	s.Start(httpServer{"operators' socket", d.control, r.orders(), nil, patient, slog.LevelWarn}.loop(r.log))
 	if d.status != nil {
-		s.start(httpServer{"status pages", d.status, r.status.Handler(), nil, patient, slog.LevelWarn}.loop(r.log))
+		s.Start(httpServer{"status pages", d.status, r.status.Handler(), nil, patient, slog.LevelWarn}.loop(r.log))
 	}
 	if r.portal != nil {
-		s.start(
+		s.Start(
 			httpServer{"portal's questions", d.portal, r.portal.handler(r), r.portal.secure(r.certs), 30 * time.Second, slog.LevelDebug}.loop(r.log),
-			loop{"watch of the portal's tokens", r.watchPortalTokens},
+			lifecycle.Loop{Name: "watch of the portal's tokens", Run: r.watchPortalTokens},
 		)
 	}
-	var ports []loop
+	var ports []lifecycle.Loop
 	for _, ln := range d.relay {
-		ports = append(ports, loop{"listen.relay", func(ctx context.Context) error { return r.server.ServeRelay(ctx, r.step.listener(ln)) }})
+		ports = append(ports, lifecycle.Loop{Name: "listen.relay", Run: func(ctx context.Context) error { return r.server.ServeRelay(ctx, r.step.listener(ln)) }})
 	}
 	for _, ln := range d.submission {
-		ports = append(ports, loop{"listen.submission", func(ctx context.Context) error { return r.server.ServeSubmission(ctx, ln) }})
+		ports = append(ports, lifecycle.Loop{Name: "listen.submission", Run: func(ctx context.Context) error { return r.server.ServeSubmission(ctx, ln) }})
 	}
-	s.start(ports...) // one group: at the end none takes mail while another drains
+	s.Start(ports...) // one group: at the end none takes mail while another drains
 }
 
 // openQueue makes what takes mail out.
-func (r *relay) openQueue(c *config.Relay, s *steps) error {
+func (r *relay) openQueue(c *config.Relay, s *lifecycle.Steps) error {
 	options, err := r.courierOptions(c)
 	if err != nil {
 		return err
@@ -308,7 +310,7 @@ func (r *relay) openQueue(c *config.Relay, s *steps) error {
 	if err != nil {
 		return err
 	}
-	s.later("next hops", courier.Close)
+	s.Later("next hops", courier.Close)
 	delay := c.Queue.DelayWarning
 	if delay == 0 {
 		delay = -1 // the queue's word for never
@@ -337,7 +339,7 @@ func (r *relay) openQueue(c *config.Relay, s *steps) error {
 
 // openRegister makes what says who may send. What was in force before is in
 // force when it returns.
-func (r *relay) openRegister(ctx context.Context, c *config.Relay, s *steps) (err error) {
+func (r *relay) openRegister(ctx context.Context, c *config.Relay, s *lifecycle.Steps) (err error) {
 	dir := filepath.Join(c.State, "register")
 	if err := makeDir(dir); err != nil {
 		return err
@@ -352,7 +354,7 @@ func (r *relay) openRegister(ctx context.Context, c *config.Relay, s *steps) (er
 	if err != nil {
 		return err
 	}
-	s.later("register's host", func() error { r.source.Close(); return nil })
+	s.Later("register's host", func() error { r.source.Close(); return nil })
 	r.confirm = confirm.New(confirm.Options{
 		Letter: confirm.Letterhead{
 			Host: c.Hostname, Relay: firstPort(c.Listen.Relay), Submission: firstPort(c.Listen.Submission),
@@ -370,7 +372,7 @@ func (r *relay) openRegister(ctx context.Context, c *config.Relay, s *steps) (er
 	}
 	r.register, err = reconcile.New(reconcile.Options{
 		Approver:    approver,
-		Source:      source{r.source, r.conf.app.forget},
+		Source:      credential.Mirror{Mirror: r.source, Holder: &r.conf.app},
 		Dir:         dir,
 		Live:        &r.live,
 		MaxRemovals: c.Register.MaxRemovals,

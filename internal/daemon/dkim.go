@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/lifecycle"
 	"example.edu/gatepost/internal/relay/dkim"
 	"example.edu/gatepost/internal/status"
 	"example.edu/gatepost/internal/watch"
@@ -32,7 +33,7 @@ func readDKIM(c *config.Relay) (*dkim.Ring, error) {
 
 // openDKIM reads the keys that mail is signed with; without any in the
 // configuration, nothing.
-func (r *relay) openDKIM(c *config.Relay, s *steps) (err error) {
+func (r *relay) openDKIM(c *config.Relay, s *lifecycle.Steps) (err error) {
 	if len(c.Deliver.DKIM) == 0 {
 		return nil
 	}
@@ -45,7 +46,7 @@ func (r *relay) openDKIM(c *config.Relay, s *steps) (err error) {
 	if k.watched, err = watch.New(files); err != nil { // first: what changes after the first reading is seen
 		return err
 	}
-	s.later("watch of the DKIM keys", k.watched.Close)
+	s.Later("watch of the DKIM keys", k.watched.Close)
 	if k.ring, err = readDKIM(c); err != nil {
 		return fmt.Errorf("deliver.dkim: %w; %s", err, dkimHint)
 	}

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+
+	"example.edu/gatepost/internal/lifecycle"
 )
 
 // doors are the listeners, open and not yet answered.
@@ -45,14 +47,14 @@ func (d *doors) add(part string, ln net.Listener) {
 	}
 }
 
-func openPort(ctx context.Context, name, addr string, log *slog.Logger, s *steps) (net.Listener, error) {
+func openPort(ctx context.Context, name, addr string, log *slog.Logger, s *lifecycle.Steps) (net.Listener, error) {
 	// Every read has a deadline of its own, so probes would only cost each
 	// connection four calls of the kernel.
 	ln, err := (&net.ListenConfig{KeepAlive: -1}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("opening the port %s: %w", name, err)
 	}
-	s.later("port "+name, func() error { return closed(ln.Close()) })
+	s.Later("port "+name, func() error { return closed(ln.Close()) })
 	log.Info("listening", "event", "relay.listen", "port", name, "address", ln.Addr().String())
 	return ln, nil
 }
@@ -67,7 +69,7 @@ func closed(err error) error {
 
 // openSocket opens the operators' socket: a file of mode 0600 from its first
 // moment on.
-func openSocket(ctx context.Context, path string, s *steps) (net.Listener, error) {
+func openSocket(ctx context.Context, path string, s *lifecycle.Steps) (net.Listener, error) {
 	if err := makeDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
@@ -78,7 +80,7 @@ func openSocket(ctx context.Context, path string, s *steps) (net.Listener, error
 	if err != nil {
 		return nil, fmt.Errorf("opening the operators' socket: %w", err)
 	}
-	s.later("operators' socket", func() error {
+	s.Later("operators' socket", func() error {
 		err := os.Remove(path)
 		if errors.Is(err, fs.ErrNotExist) { // somebody was tidy
 			err = nil
@@ -149,7 +151,7 @@ type httpServer struct {
 	level   slog.Level    // of what goes wrong with a connection
 }
 
-func (h httpServer) loop(log *slog.Logger) loop {
+func (h httpServer) loop(log *slog.Logger) lifecycle.Loop {
 	ln := netutil.LimitListener(h.ln, maxOperators)
 	if h.secure != nil {
 		ln = tls.NewListener(ln, h.secure) // outermost: http.Server bounds the handshake where it sees one
@@ -170,7 +172,7 @@ func (h httpServer) loop(log *slog.Logger) loop {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.With("event", "http.failed", "part", h.name).Handler(), h.level),
 	}
-	return loop{h.name, func(ctx context.Context) error {
+	return lifecycle.Loop{Name: h.name, Run: func(ctx context.Context) error {
 		ended := make(chan error, 1)
 		go func() { ended <- server.Serve(ln) }()
 		select {

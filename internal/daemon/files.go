@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/lifecycle"
+	"example.edu/gatepost/internal/register/credential"
 	"example.edu/gatepost/internal/status"
 	"example.edu/gatepost/internal/watch"
 )
@@ -28,15 +30,15 @@ type settings struct {
 	file    string
 	current atomic.Pointer[config.Relay]
 	told    atomic.Pointer[status.Config] // how the file stood when it was read last
-	app     app
-	reviews app // the same, for questions about reviews
+	app     credential.Holder
+	reviews credential.Holder // the same, for questions about reviews
 }
 
 func newSettings(file string, c *config.Relay) *settings {
 	if abs, err := filepath.Abs(file); err == nil {
 		file = abs // status names it to who may be in another folder
 	}
-	s := &settings{file: file, reviews: app{reviews: true}}
+	s := &settings{file: file, reviews: credential.Holder{Access: credential.Reviews}}
 	s.current.Store(c)
 	s.told.Store(&status.Config{File: file})
 	return s
@@ -86,11 +88,11 @@ func (c *certificates) report() *status.Certificate {
 
 // fileWatches have changes of the configuration and of the certificate taken
 // up. w knows the configuration as it was before it was read.
-func (r *relay) fileWatches(w *watch.Watcher) []loop {
+func (r *relay) fileWatches(w *watch.Watcher) []lifecycle.Loop {
 	// The files that the configuration names may change with it, so the watches
 	// of certificates and blocks begin anew with each configuration.
 	renewed, blocksRenewed := make(chan struct{}, 1), make(chan struct{}, 1)
-	loops := []loop{{"configuration watch", func(ctx context.Context) error {
+	loops := []lifecycle.Loop{{Name: "configuration watch", Run: func(ctx context.Context) error {
 		return w.Run(ctx, filesQuiet, filesPoll, func() {
 			r.reload()
 			for _, c := range []chan struct{}{renewed, blocksRenewed} {
@@ -100,11 +102,11 @@ func (r *relay) fileWatches(w *watch.Watcher) []loop {
 				}
 			}
 		})
-	}}, {"watch of the local file of blocks", func(ctx context.Context) error { return r.watchBlocks(ctx, blocksRenewed) }}}
+	}}, {Name: "watch of the local file of blocks", Run: func(ctx context.Context) error { return r.watchBlocks(ctx, blocksRenewed) }}}
 	if r.certs == nil {
 		return loops
 	}
-	return append(loops, loop{"certificate watch", func(ctx context.Context) error {
+	return append(loops, lifecycle.Loop{Name: "certificate watch", Run: func(ctx context.Context) error {
 		for ctx.Err() == nil {
 			r.watchCertificates(ctx, renewed)
 		}

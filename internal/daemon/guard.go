@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/lifecycle"
 	"example.edu/gatepost/internal/mail"
 	"example.edu/gatepost/internal/relay/dane"
 	"example.edu/gatepost/internal/relay/deliver"
@@ -59,15 +60,15 @@ func (r *relay) guard(c *config.Relay, o *deliver.Options) error {
 
 // guardLoops are what finds out about next hops, as far as there is any. They
 // end after the queue.
-func (r *relay) guardLoops() (list []loop) {
+func (r *relay) guardLoops() (list []lifecycle.Loop) {
 	if r.sts != nil {
-		list = append(list, loop{"MTA-STS policies", r.sts.Run})
+		list = append(list, lifecycle.Loop{Name: "MTA-STS policies", Run: r.sts.Run})
 	}
 	if r.dane != nil {
-		list = append(list, loop{"resolver watch", r.dane.Run})
+		list = append(list, lifecycle.Loop{Name: "resolver watch", Run: r.dane.Run})
 	}
 	if r.reports != nil {
-		list = append(list, loop{"TLS reports", r.reports.Run})
+		list = append(list, lifecycle.Loop{Name: "TLS reports", Run: r.reports.Run})
 	}
 	return list
 }

@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"example.edu/gatepost/internal/durable"
+	"example.edu/gatepost/internal/lifecycle"
 )
 
 // lockState makes the state folder and takes it for this process alone, before
 // anything in it is touched. The lock is the kernel's: it goes with the
 // process, however that ends, and the file that stays behind means nothing.
 // Another relay that has it is waited for until patience ends; 0: not at all.
-func lockState(ctx context.Context, dir string, patience time.Duration, s *steps, waiting func()) error {
+func lockState(ctx context.Context, dir string, patience time.Duration, s *lifecycle.Steps, waiting func()) error {
 	if err := makeDir(dir); err != nil {
 		return err
 	}
@@ -35,7 +36,7 @@ func lockState(ctx context.Context, dir string, patience time.Duration, s *steps
 		}
 		return errors.Join(fmt.Errorf("locking the state folder %s: %w", dir, err), f.Close())
 	}
-	s.later("the state folder's lock", f.Close)
+	s.Later("the state folder's lock", f.Close)
 	// For people; that it cannot be written, on a full disk, hurts nobody.
 	if f.Truncate(0) == nil {
 		_, _ = fmt.Fprintf(f, "%d", os.Getpid())

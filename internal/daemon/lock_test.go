@@ -21,7 +21,7 @@ func TestLockState(t *testing.T) {
 	if err := lockState(t.Context(), dir, time.Minute, s, waiting); err != nil || waited > 0 {
 		t.Fatalf("a free one: %v, waited %d times", err, waited)
 	}
-	other := newSteps(s.log)
+	other := newSteps(slog.New(slog.DiscardHandler))
 	holder := fmt.Sprintf("another relay uses it (process %d)", os.Getpid())
 	if err := lockState(t.Context(), dir, 0, other, waiting); err == nil || !strings.HasSuffix(err.Error(), holder) || waited > 0 {
 		t.Errorf("without patience: %v, waited %d times", err, waited)
@@ -34,14 +34,14 @@ func TestLockState(t *testing.T) {
 		t.Errorf("asked to end meanwhile: %v", err)
 	}
 	err := lockState(t.Context(), dir, time.Minute, other, func() {
-		if err := s.unwind(time.Minute); err != nil { // the other one ends
+		if err := s.Unwind(time.Minute); err != nil { // the other one ends
 			t.Error(err)
 		}
 	})
 	if err != nil {
 		t.Errorf("one that ends: %v", err)
 	}
-	if err := other.unwind(time.Minute); err != nil {
+	if err := other.Unwind(time.Minute); err != nil {
 		t.Error(err)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/lifecycle"
+	"example.edu/gatepost/internal/register/credential"
 	"example.edu/gatepost/internal/status"
 	"example.edu/gatepost/internal/watch"
 )
@@ -47,7 +49,7 @@ func readPortalTokens(p *config.ListenPortal) (t portalTokens, err error) {
 }
 
 func readPortalToken(field, path string) (sum [sha256.Size]byte, err error) {
-	data, err := readSecret(path)
+	data, err := credential.ReadSecret(path)
 	switch {
 	case err != nil:
 		return sum, fmt.Errorf("reading listen.portal.%s: %w", field, err)
@@ -76,7 +78,7 @@ type portalDoor struct {
 
 // openPortal makes what answers the portal; without one in the configuration,
 // nothing.
-func (r *relay) openPortal(c *config.Relay, s *steps) error {
+func (r *relay) openPortal(c *config.Relay, s *lifecycle.Steps) error {
 	if c.Listen.Portal == nil {
 		return nil
 	}
@@ -90,7 +92,7 @@ func (r *relay) openPortal(c *config.Relay, s *steps) error {
 	if p.watched, err = watch.New(files); err != nil { // first: what changes after the first reading is seen
 		return err
 	}
-	s.later("watch of the portal's tokens", p.watched.Close)
+	s.Later("watch of the portal's tokens", p.watched.Close)
 	tokens, err := readPortalTokens(p.config)
 	if err != nil {
 		return fmt.Errorf("%w; %s", err, portalHint)

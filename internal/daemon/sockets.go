@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/lifecycle"
 )
 
 // How a service manager hands sockets over: sd_listen_fds(3).
@@ -160,15 +161,15 @@ func answers(addr net.Addr, w want) bool {
 
 // adopt takes a passed socket into use. It is closed here at the end and goes
 // on listening there, in the hands of the service manager.
-func (r *relay) adopt(s Socket, part string, steps *steps) net.Listener {
-	steps.later("passed socket "+part, func() error { return closed(s.Listener.Close()) })
+func (r *relay) adopt(s Socket, part string, steps *lifecycle.Steps) net.Listener {
+	steps.Later("passed socket "+part, func() error { return closed(s.Listener.Close()) })
 	r.log.Info("listening", "event", "relay.listen", "port", part, "address", s.Listener.Addr().String(), "passed", true)
 	return s.Listener
 }
 
 // openDoors takes over what was passed and binds everything else that the
 // configuration names.
-func (r *relay) openDoors(ctx context.Context, c *config.Relay, sockets []Socket, s *steps) (d doors, err error) {
+func (r *relay) openDoors(ctx context.Context, c *config.Relay, sockets []Socket, s *lifecycle.Steps) (d doors, err error) {
 	parts, left, err := assign(sockets, wants(c))
 	if err != nil {
 		return d, err

@@ -10,18 +10,22 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"example.edu/gatepost/internal/lifecycle"
 )
 
 // TestTheEndIsBounded has one part of three never end, a step or a loop: what
 // is younger is undone before, what is older is left to the kernel, and the log
 // and the error say whose fault it is.
 func TestTheEndIsBounded(t *testing.T) {
-	for name, hang := range map[string]func(s *steps, release <-chan struct{}){
-		"spool": func(s *steps, release <-chan struct{}) { s.later("spool", func() error { <-release; return nil }) },
-		"queue, holds": func(s *steps, release <-chan struct{}) {
-			s.start(
-				loop{"queue", func(context.Context) error { <-release; return nil }},
-				loop{"holds", func(ctx context.Context) error { <-ctx.Done(); return nil }},
+	for name, hang := range map[string]func(s *lifecycle.Steps, release <-chan struct{}){
+		"spool": func(s *lifecycle.Steps, release <-chan struct{}) {
+			s.Later("spool", func() error { <-release; return nil })
+		},
+		"queue, holds": func(s *lifecycle.Steps, release <-chan struct{}) {
+			s.Start(
+				lifecycle.Loop{Name: "queue", Run: func(context.Context) error { <-release; return nil }},
+				lifecycle.Loop{Name: "holds", Run: func(ctx context.Context) error { <-ctx.Done(); return nil }},
 			)
 		},
 	} {
@@ -31,11 +35,11 @@ func TestTheEndIsBounded(t *testing.T) {
 				s := newSteps(slog.New(slog.NewTextHandler(&log, nil)))
 				release := make(chan struct{})
 				var undone []string
-				s.later("lock", func() error { undone = append(undone, "lock"); return nil })
+				s.Later("lock", func() error { undone = append(undone, "lock"); return nil })
 				hang(s, release)
-				s.later("ports", func() error { undone = append(undone, "ports"); return errors.New("stuck") })
+				s.Later("ports", func() error { undone = append(undone, "ports"); return errors.New("stuck") })
 				began := time.Now()
-				err := s.unwind(endWithin(time.Minute))
+				err := s.Unwind(endWithin(time.Minute))
 				if took := time.Since(began); took != endWithin(time.Minute) {
 					t.Errorf("it took %v", took)
 				}

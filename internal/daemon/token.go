@@ -1,155 +1,31 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"sync"
-	"time"
 
 	"example.edu/gatepost/internal/config"
-	"example.edu/gatepost/internal/durable"
-	"example.edu/gatepost/internal/register/forge"
-	"example.edu/gatepost/internal/register/gitsync"
+	"example.edu/gatepost/internal/register/credential"
 	"example.edu/gatepost/internal/register/reconcile"
 )
 
-// secretMax bounds a file that holds a token, a key or a secret, in octets.
-const secretMax = 16 << 10
-
-// readSecret reads a file that holds one secret and nothing else, without the
-// white space around it.
-func readSecret(path string) ([]byte, error) {
-	data, err := durable.ReadFile(path, secretMax)
-	return bytes.TrimSpace(data), err
-}
-
-// readToken reads a token file.
-func readToken(path string) (string, error) {
-	data, err := readSecret(path)
-	if err != nil {
-		return "", fmt.Errorf("reading the token: %w", err)
-	}
-	return string(data), nil
-}
-
 // token is the forge's token for one fetch; "" without one.
 func (s *settings) token(ctx context.Context) (string, error) {
-	g := s.current.Load().Register
-	switch {
-	case g.App != nil:
-		return s.app.token(ctx, g)
-	case g.TokenFile != "":
-		return readToken(g.TokenFile)
+	return s.app.Token(ctx, comesAs(s.current.Load().Register))
+}
+
+// comesAs is as whom the configuration comes to the register's host.
+func comesAs(g config.Register) credential.Want {
+	w := credential.Want{Repository: g.Repository, TokenFile: g.TokenFile}
+	if g.App != nil {
+		w.App = (*credential.App)(g.App)
 	}
-	return "", nil
+	return w
 }
 
-// appPatience is how long one sign-in waits for the forge's limits and for a
-// forge that is busy; the next round tries again anyway.
-const appPatience = 5 * time.Second
-
-// An app signs in as the GitHub App of the configuration, whichever that is by
-// now, with the key that is in its file by now. The zero value is ready.
-type app struct {
-	reviews bool // its tokens read pull requests and teams as well
-
-	mu     sync.Mutex
-	client *forge.App // guarded by mu, as of; nil: none yet
-	of     appID
-}
-
-// An appID is what a client was made of.
-type appID struct {
-	config.App
-	repository, key string
-	reviews         bool
-}
-
-func (a *app) token(ctx context.Context, g config.Register) (string, error) {
-	client, err := a.current(g)
-	if err != nil {
-		return "", err
-	}
-	token, err := client.Token(ctx)
-	switch {
-	case errors.Is(err, forge.ErrLimited):
-		return "", kindOf{err, gitsync.ErrLimited}
-	case errors.Is(err, forge.ErrUnreachable), errors.Is(err, forge.ErrIncomplete):
-		return "", kindOf{err, gitsync.ErrUnreachable}
-	}
-	return token, err // the rest is a refusal
-}
-
-// current is the client for the App of g.
-func (a *app) current(g config.Register) (*forge.App, error) {
-	key, err := durable.ReadFile(g.App.KeyFile, secretMax)
-	if err != nil {
-		return nil, fmt.Errorf("reading the App's key: %w", err)
-	}
-	of := appID{*g.App, g.Repository, string(key), a.reviews}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.client == nil || a.of != of {
-		client, err := newApp(of)
-		if err != nil {
-			return nil, err
-		}
-		a.client, a.of = client, of
-	}
-	return a.client, nil
-}
-
-func newApp(of appID) (*forge.App, error) {
-	host, repository, err := forge.ParseURL(of.repository)
-	if err != nil {
-		return nil, err
-	}
-	client, err := forge.NewApp(forge.AppOptions{
-		ID: of.ID, Installation: of.Installation, Key: []byte(of.key), Host: host, Reads: repository, Reviews: of.reviews, Wait: appPatience,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", of.KeyFile, err)
-	}
-	return client, nil
-}
-
-// forget has the next token be a new one; it reports whether there was one in
-// hand.
-func (a *app) forget(ctx context.Context) bool {
-	a.mu.Lock()
-	client := a.client
-	a.mu.Unlock()
-	return client != nil && client.Forget(ctx)
-}
-
-// A kindOf is an error of one package with its kind in the words of another.
-type kindOf struct {
-	error
-	kind error
-}
-
-func (e kindOf) Unwrap() []error { return []error{e.error, e.kind} }
-
-// A source is the register's mirror. A token that its host ended before its
-// time (an App that was installed anew, say) is replaced at once.
-type source struct {
-	*gitsync.Mirror
-	forget func(context.Context) bool
-}
-
-var _ reconcile.Source = source{}
-
-func (s source) Fetch(ctx context.Context) (gitsync.Hash, error) {
-	head, err := s.Mirror.Fetch(ctx)
-	if errors.Is(err, gitsync.ErrRefused) && s.forget(ctx) {
-		return s.Mirror.Fetch(ctx)
-	}
-	return head, err
-}
+var _ reconcile.Source = credential.Mirror{}
 
 // A warning is a finding that does not stop the relay.
 type warning struct{ problem, hint string }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"example.edu/gatepost/internal/lifecycle"
 	"example.edu/gatepost/internal/relay/archive"
 	"example.edu/gatepost/internal/relay/queue"
 	"example.edu/gatepost/internal/relay/spool"
@@ -155,7 +156,7 @@ func (p patient) Read(b []byte) (int, error) {
 // An OfflineSpool is the spool of a relay that does not run.
 type OfflineSpool struct {
 	*spool.Spool
-	steps *steps
+	steps *lifecycle.Steps
 }
 
 // OpenOffline opens the spool in a relay's state folder and takes its lock, so
@@ -172,18 +173,18 @@ func OpenOffline(ctx context.Context, state string, log *slog.Logger) (*OfflineS
 	}
 	o := &OfflineSpool{steps: newSteps(log)}
 	if err := lockState(ctx, state, 0, o.steps, func() {}); err != nil {
-		return nil, errors.Join(err, o.steps.unwind(endWithin(0)))
+		return nil, errors.Join(err, o.steps.Unwind(endWithin(0)))
 	}
 	o.Spool, err = spool.Open(spool.Options{Dir: dir, Logger: log})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("opening the spool in %s: %w", state, err), o.steps.unwind(endWithin(0)))
+		return nil, errors.Join(fmt.Errorf("opening the spool in %s: %w", state, err), o.steps.Unwind(endWithin(0)))
 	}
-	o.steps.later("spool", o.Spool.Close)
+	o.steps.Later("spool", o.Spool.Close)
 	return o, nil
 }
 
 // Close ends the use of the spool and gives the lock back.
-func (o *OfflineSpool) Close() error { return o.steps.unwind(endWithin(0)) }
+func (o *OfflineSpool) Close() error { return o.steps.Unwind(endWithin(0)) }
 
 // Export writes all messages and what was put aside as damaged.
 func (o *OfflineSpool) Export(ctx context.Context, to io.Writer) error {

@@ -96,7 +96,7 @@ func (r *relay) openReviews(c *config.Relay, git *gitsync.Mirror) (*approval.Rev
 		Repository: c.Register.Repository,
 		Branch:     c.Register.Branch,
 		Team:       c.Register.Verify.Postmasters,
-		Requests:   requests{client, r.conf.reviews.forget},
+		Requests:   requests{client, r.conf.reviews.Forget},
 		Approvers:  client,
 		Contents:   git,
 		Files:      git,
@@ -107,11 +107,7 @@ func (r *relay) openReviews(c *config.Relay, git *gitsync.Mirror) (*approval.Rev
 // these by itself, so that a permission that it lacks for them does not stop the
 // register from being fetched.
 func (s *settings) reviewToken(ctx context.Context) (string, error) {
-	g := s.current.Load().Register
-	if g.App != nil {
-		return s.reviews.token(ctx, g)
-	}
-	return readToken(g.TokenFile)
+	return s.reviews.Token(ctx, comesAs(s.current.Load().Register))
 }
 
 // requests begins each judgement. A token that the forge ended before its time

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"example.edu/gatepost/internal/config"
+	"example.edu/gatepost/internal/lifecycle"
+	"example.edu/gatepost/internal/register/credential"
 	"example.edu/gatepost/internal/register/webhook"
 	"example.edu/gatepost/internal/status"
 	"example.edu/gatepost/internal/watch"
@@ -16,7 +18,7 @@ const secretHint = "openssl rand -hex 32 makes a secret; the file holds it and n
 
 // readWebhookSecret reads the webhook's secret.
 func readWebhookSecret(path string) (webhook.Secret, error) {
-	data, err := readSecret(path)
+	data, err := credential.ReadSecret(path)
 	if err != nil {
 		return webhook.Secret{}, fmt.Errorf("reading the webhook's secret: %w", err)
 	}
@@ -37,7 +39,7 @@ type hook struct {
 
 // openWebhook makes what takes the forge's deliveries; without one in the
 // configuration, nothing.
-func (r *relay) openWebhook(c *config.Relay, s *steps) error {
+func (r *relay) openWebhook(c *config.Relay, s *lifecycle.Steps) error {
 	if c.Register.Webhook == nil {
 		return nil
 	}
@@ -47,7 +49,7 @@ func (r *relay) openWebhook(c *config.Relay, s *steps) error {
 	if h.watched, err = watch.New([]string{h.file}); err != nil { // first: what changes after the first reading is seen
 		return err
 	}
-	s.later("webhook's secret watch", h.watched.Close)
+	s.Later("webhook's secret watch", h.watched.Close)
 	secret, err := readWebhookSecret(h.file)
 	if err != nil {
 		return fmt.Errorf("%w; %s", err, secretHint)
