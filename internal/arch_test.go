@@ -68,6 +68,7 @@ var rooms = map[string][]string{
 	"internal/relay/smtpd":     {"internal/mail", "internal/register/policy", "internal/register/proof", "internal/register/registration"}, // registration: the values inside a Verdict
 
 	// The portal's rooms, below internal/portal, which alone knows them all.
+	"internal/portal/book":    {"internal/durable"},
 	"internal/portal/page":    nil,
 	"internal/portal/session": nil,
 	"internal/portal/view":    {"internal/register/gitsync", "internal/register/review", "internal/register/policy"},

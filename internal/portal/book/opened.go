@@ -1,0 +1,80 @@
+package book
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"example.edu/gatepost/internal/durable"
+)
+
+// An Opened is a request that nobody asked for.
+type Opened struct {
+	Number int       `json:"number"`
+	At     time.Time `json:"at"`
+}
+
+// Automatic is the request that was opened for a key, such as "renewal lsa-physics
+// 2026-12-31". What was opened once is not opened again, whatever became of it.
+func (b *Book) Automatic(key string) (Opened, bool) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	o, ok := b.opened[key]
+	return o, ok
+}
+
+// SetAutomatic notes the request that was opened for a key. Whoever crashes between
+// the two finds that request at the forge by its branch, and notes it then.
+func (b *Book) SetAutomatic(key string, o Opened) error {
+	if key == "" || len(key) > 300 || o.Number < 1 {
+		return fmt.Errorf("book: noting request %d for %.300q: no key or number", o.Number, key)
+	}
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	b.mu.RLock()
+	next := maps.Clone(b.opened)
+	b.mu.RUnlock()
+	next[key] = o
+	oldest := slices.SortedFunc(maps.Keys(next), func(x, y string) int { return cmp.Or(next[x].At.Compare(next[y].At), cmp.Compare(x, y)) })
+	for i, k := range oldest {
+		if i >= len(oldest)-b.most.opened && b.now().Sub(next[k].At) < keepOpened || k == key {
+			break
+		}
+		delete(next, k)
+	}
+	data, err := encode(next)
+	if err != nil {
+		return err
+	}
+	if err := b.write("", "opened", data, maxList); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	b.opened = next
+	b.mu.Unlock()
+	return nil
+}
+
+func (b *Book) loadOpened() error {
+	if _, err := b.folder(""); err != nil {
+		return err
+	}
+	path := filepath.Join(b.dir, "opened"+suffix)
+	newer := error(nil)
+	damage, err := durable.Recover(path, maxList, func(data []byte) error {
+		err := decode(data, &b.opened)
+		if errors.Is(err, errNewer) {
+			newer, err = err, nil
+		}
+		return err
+	})
+	if damage != nil || b.opened == nil {
+		b.opened = map[string]Opened{}
+	}
+	b.tell(path, damage)
+	return errors.Join(err, newer)
+}
