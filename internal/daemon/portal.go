@@ -129,6 +129,7 @@ func (p *portalDoor) secure(c *certificates) *tls.Config {
 // handler answers questions that show a token as RFC 6750 §2.1 has it:
 //
 //	GET  /v1/status         as the operators' socket does
+//	GET  /v1/mails          when each registered address sent last
 //	POST /v1/blocks         likewise, with the operators' token and who asks,
 //	POST /v1/blocks/end     and why
 //	POST /v1/brake/release
@@ -137,6 +138,7 @@ func (p *portalDoor) secure(c *certificates) *tls.Config {
 func (p *portalDoor) handler(r *relay) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/status", r.status.Report())
+	mux.HandleFunc("GET /v1/mails", r.listMails)
 	mux.Handle("POST /v1/blocks", p.operating(r.addBlock(byPortal)))
 	mux.Handle("POST /v1/blocks/end", p.operating(r.endBlock(byPortal)))
 	mux.Handle("POST /v1/brake/release", p.operating(r.releaseBrake(byPortal)))

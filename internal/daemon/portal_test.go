@@ -121,6 +121,13 @@ func TestPortalAsks(t *testing.T) {
 		t.Errorf("delivered since the start: %+v", q)
 	}
 
+	w.accepted("127.0.0.1", "seen")
+	code, text = p.ask("Bearer "+readToken, "/v1/mails", "")
+	var m status.LastMail
+	if err := json.Unmarshal([]byte(text), &m); code != http.StatusOK || err != nil || m.IP.String() != "127.0.0.1" || time.Since(m.Last) > time.Minute || m.First.After(m.Last) {
+		t.Errorf("when each address sent last: %d %v %s", code, err, text)
+	}
+
 	const order = `{"prefix": "127.0.0.2", "reason": "sends too much", "for": "1h", "operator": "pm@lab.example"}`
 	if code, text := p.ask("Bearer "+readToken, "/v1/blocks", order); code != http.StatusForbidden || !strings.Contains(text, "can only read") {
 		t.Errorf("an order with the token for reading: %d %s", code, text)

@@ -178,6 +178,18 @@ func (r *relay) listStrangers(w http.ResponseWriter, _ *http.Request) {
 	writeLines(w, list)
 }
 
+// listMails writes when each registered address sent last, in order.
+func (r *relay) listMails(w http.ResponseWriter, _ *http.Request) {
+	snapshot, list := r.live.Load(), []status.LastMail{}
+	r.activity.Mails(func(addr netip.Addr, first, last time.Time) {
+		if _, registered := snapshot.Find(addr); registered {
+			list = append(list, status.LastMail{IP: addr, First: first, Last: last})
+		}
+	})
+	slices.SortFunc(list, func(a, b status.LastMail) int { return a.IP.Compare(b.IP) })
+	writeLines(w, list)
+}
+
 // writeLines answers with one JSON value a line.
 func writeLines[T any](w http.ResponseWriter, list []T) {
 	w.Header().Set("Content-Type", "application/x-ndjson")

@@ -70,6 +70,13 @@ type Mail struct {
 	TLS        string `json:"tls,omitempty"` // version that the newest came over; "": clear text
 }
 
+// A LastMail is when an address sent first and last, ever.
+type LastMail struct {
+	IP    netip.Addr `json:"ip"`
+	First time.Time  `json:"first"`
+	Last  time.Time  `json:"last"`
+}
+
 // A Budget is what is left of one limit on an address, or on its registration.
 type Budget struct {
 	Name   string    `json:"name"`   // what is counted and in which time: "messages-hour", "octets-day"

@@ -150,3 +150,19 @@ func (b *Book) Senders(f func(addr netip.Addr, s Sums, refused int)) {
 		s.mu.Unlock()
 	}
 }
+
+// Mails calls f for each known address that has ever sent, with the times of its
+// first and its last message, in no order. It may call back into nothing of the
+// Book.
+func (b *Book) Mails(f func(addr netip.Addr, first, last time.Time)) {
+	for i := range b.parts {
+		s := &b.parts[i]
+		s.mu.Lock()
+		for addr, e := range s.known {
+			if e.mail != nil {
+				f(addr, unix(e.mail.first), unix(e.mail.last))
+			}
+		}
+		s.mu.Unlock()
+	}
+}
