@@ -30,7 +30,7 @@ var rooms = map[string][]string{
 	"internal/durable":   nil,
 	"internal/watch":     nil,
 	"internal/program":   nil,
-	"internal/lifecycle": nil,
+	"internal/lifecycle": {"internal/durable"},
 	"internal/config":    {"internal/register/registration", "internal/mail", "internal/durable"}, // registration: Definition, Problem
 
 	// The register's line: registration ← policy ← reconcile, confirm, evidence.

@@ -235,7 +235,7 @@ func (r *relay) lockState(ctx context.Context, c *config.Relay, o *Options, s *l
 	if o.Wait || len(o.Sockets) > 0 {
 		patience = endWithin(c.Drain) + 10*time.Second
 	}
-	return lockState(ctx, c.State, patience, s, func() {
+	return lifecycle.LockState(ctx, c.State, patience, s, func() {
 		r.tell(tellWaiting(patience))
 		r.log.Info("waiting for the relay before to end", "event", "relay.wait", "most", patience)
 	})

@@ -109,7 +109,7 @@ func TestSecondDaemon(t *testing.T) {
 	second := exec.CommandContext(t.Context(), self)
 	second.Env = append(os.Environ(), "GATEPOST_TEST_DAEMON="+w.config)
 	out, err := second.CombinedOutput()
-	if want := fmt.Sprintf("another relay uses it (process %d)", w.proc.Process.Pid); err == nil || !strings.Contains(string(out), want) {
+	if want := fmt.Sprintf("it is in use already (by process %d)", w.proc.Process.Pid); err == nil || !strings.Contains(string(out), want) {
 		t.Errorf("the second relay ended with %v and without %q:\n%s", err, want, out)
 	}
 	w.accepted("127.0.0.1", "the first goes on")

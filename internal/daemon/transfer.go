@@ -172,7 +172,7 @@ func OpenOffline(ctx context.Context, state string, log *slog.Logger) (*OfflineS
 		return nil, fmt.Errorf("daemon: %s belongs to the user with the number %d: %w", dir, s.Uid, os.ErrPermission)
 	}
 	o := &OfflineSpool{steps: newSteps(log)}
-	if err := lockState(ctx, state, 0, o.steps, func() {}); err != nil {
+	if err := lifecycle.LockState(ctx, state, 0, o.steps, func() {}); err != nil {
 		return nil, errors.Join(err, o.steps.Unwind(endWithin(0)))
 	}
 	o.Spool, err = spool.Open(spool.Options{Dir: dir, Logger: log})

@@ -51,7 +51,7 @@ func TestMessagesMove(t *testing.T) {
 
 	// The other way, offline, through a pipe.
 	from.stop()
-	to.fails("another relay uses it", "queue", "export", "--all", "--state", to.state, "-")
+	to.fails("it is in use already", "queue", "export", "--all", "--state", to.state, "-")
 	to.stop()
 	var stream, told bytes.Buffer
 	offline := func(in *bytes.Buffer, args ...string) {

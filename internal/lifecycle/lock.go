@@ -1,4 +1,4 @@
-package daemon
+package lifecycle
 
 import (
 	"context"
@@ -10,16 +10,16 @@ import (
 	"time"
 
 	"example.edu/gatepost/internal/durable"
-	"example.edu/gatepost/internal/lifecycle"
 )
 
-// lockState makes the state folder and takes it for this process alone, before
+// LockState makes the state folder and takes it for this process alone, before
 // anything in it is touched. The lock is the kernel's: it goes with the
 // process, however that ends, and the file that stays behind means nothing.
-// Another relay that has it is waited for until patience ends; 0: not at all.
-func lockState(ctx context.Context, dir string, patience time.Duration, s *lifecycle.Steps, waiting func()) error {
-	if err := makeDir(dir); err != nil {
-		return err
+// Another process that has it is waited for until patience ends; 0: not at all;
+// waiting is called once if it has to wait.
+func LockState(ctx context.Context, dir string, patience time.Duration, s *Steps, waiting func()) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("making %s: %w", dir, err)
 	}
 	path := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -29,7 +29,7 @@ func lockState(ctx context.Context, dir string, patience time.Duration, s *lifec
 	if err := flock(ctx, f, patience, waiting); err != nil {
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			holder, _ := durable.ReadFile(path, 32) // only to say more
-			err = fmt.Errorf("another relay uses it (process %s)", holder)
+			err = fmt.Errorf("it is in use already (by process %s)", holder)
 			if patience > 0 {
 				err = fmt.Errorf("%w, and did not end within %v", err, patience)
 			}
