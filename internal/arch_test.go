@@ -69,6 +69,7 @@ var rooms = map[string][]string{
 
 	// The portal's rooms, below internal/portal, which alone knows them all.
 	"internal/portal/book":    {"internal/durable"},
+	"internal/portal/chart":   nil,
 	"internal/portal/fleet":   {"internal/status", "internal/durable"},
 	"internal/portal/page":    nil,
 	"internal/portal/session": nil,
