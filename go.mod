@@ -7,12 +7,15 @@ require (
 	github.com/ProtonMail/go-crypto v1.5.2 // OpenPGP: is a commit signed by a postmaster?
 	github.com/axiomhq/hyperloglog v0.3.0 // how many different recipients a registration has, in 4 KiB
 	github.com/cockroachdb/pebble/v2 v2.1.7 // the spool's engine: one sync serves all writers that wait
+	github.com/coreos/go-oidc/v3 v3.21.0 // OpenID Connect: discovery, and whether an ID token is the provider's and for us
 	github.com/emersion/go-msgauth v0.7.0 // DKIM signatures of what leaves; and for tests, what verifies them
 	github.com/emersion/go-smtp v0.25.1 // the command loop of the SMTP server
 	github.com/fsnotify/fsnotify v1.10.1 // tells that a certificate or the configuration has changed
 	github.com/gaissmai/bart v0.30.0 // routing tables for addresses and prefixes, immutable and without a lock
 	github.com/go-git/go-git/v5 v5.19.3 // git without a git binary
+	github.com/go-jose/go-jose/v4 v4.1.9 // for tests: an OpenID provider's signed tokens
 	github.com/google/go-github/v60 v60.0.0 // pull requests, reviews and checks of GitHub, in its own words
+	github.com/gorilla/securecookie v1.1.2 // sealed cookies: who is signed in at the portal, and tokens of forms
 	github.com/hiddeco/sshsig v0.2.0 // SSH signatures of commits, as ssh-keygen makes them
 	github.com/miekg/dns v1.1.73 // questions to a DNS server, past /etc/hosts and search lists, for evidence and for DANE; and a real server for tests
 	github.com/openrdap/rdap v0.10.2 // reads what internet registries say of an address block, jCards included
@@ -24,6 +27,7 @@ require (
 	go.yaml.in/yaml/v3 v3.0.5 // reads workflows, for the test that judges them
 	golang.org/x/crypto v0.57.0 // ssh: public keys of allowed signers
 	golang.org/x/net v0.59.0 // idna: the DNS form of international domains; netutil: a bound on connections
+	golang.org/x/oauth2 v0.38.0 // the code flow with PKCE, below OpenID Connect
 	golang.org/x/sync v0.23.0 // goroutine groups that end together
 	golang.org/x/sys v0.48.0 // system calls that the standard library lacks
 	golang.org/x/term v0.46.0 // whether someone sits at the terminal

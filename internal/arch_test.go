@@ -72,7 +72,7 @@ var rooms = map[string][]string{
 	"internal/portal/chart":   nil,
 	"internal/portal/fleet":   {"internal/status", "internal/durable"},
 	"internal/portal/page":    nil,
-	"internal/portal/session": nil,
+	"internal/portal/session": {"internal/config", "internal/mail", "internal/durable"}, // config: how people sign in
 	"internal/portal/view":    {"internal/register/gitsync", "internal/register/review", "internal/register/policy"},
 
 	// Faces and wiring.
@@ -101,6 +101,10 @@ var outside = map[string][]string{
 	"github.com/ProtonMail/go-crypto":                         {"internal/register/approval"},
 	"github.com/hiddeco/sshsig":                               {"internal/register/approval"},
 	"golang.org/x/crypto":                                     {"internal/register/approval"},
+	"github.com/coreos/go-oidc/":                              {"internal/portal/session"},
+	"github.com/go-jose/go-jose/":                             {}, // tests only
+	"github.com/gorilla/securecookie":                         {"internal/portal/session"},
+	"golang.org/x/oauth2":                                     {"internal/portal/session"},
 	"github.com/emersion/go-smtp":                             {"internal/relay/smtpd"},
 	"github.com/emersion/go-msgauth":                          {"internal/relay/dkim"},
 	"github.com/gaissmai/bart":                                {"internal/register/policy"},
