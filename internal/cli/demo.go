@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"example.edu/gatepost/internal/demo"
+	"example.edu/gatepost/internal/mail"
 )
 
 func newDemo(o Options) *cobra.Command {
@@ -45,6 +46,7 @@ func newDemoSend(o Options) *cobra.Command {
 	from := cmd.Flags().String("from-ip", "127.0.0.1", "the `ADDRESS` to connect from")
 	secure := cmd.Flags().Bool("tls", false, "use port 587's behaviour: STARTTLS")
 	server := cmd.Flags().String("server", "", "the relay's `HOST:PORT`; the demo's usual one by default")
+	to := cmd.Flags().String("to", "someone@example.org", "the `MAILBOX` to send to, such as the one that proves control of an address")
 	subject := cmd.Flags().String("subject", "Scan from the demo", "the mail's `SUBJECT`")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		addr, err := netip.ParseAddr(*from)
@@ -54,12 +56,16 @@ func newDemoSend(o Options) *cobra.Command {
 		if strings.ContainsAny(*subject, "\r\n") {
 			return fail("a subject is one line", "leave the line break out")
 		}
+		recipient, err := mail.ParseAddress(*to, false)
+		if err != nil {
+			return fail(quote(*to)+" is no mailbox", "for example: gatepost demo send --to someone@example.org")
+		}
 		standard := demo.RelayAddr
 		if *secure {
 			standard = demo.SubmissionAddr
 		}
 		accepted, err := demo.Send(cmd.Context(), o.Stdout, demo.Mail{
-			Server: cmp.Or(*server, standard), From: addr, StartTLS: *secure, Subject: *subject,
+			Server: cmp.Or(*server, standard), From: addr, StartTLS: *secure, To: recipient.String(), Subject: *subject,
 		})
 		switch {
 		case err != nil:

@@ -8,17 +8,10 @@ package demo
 import (
 	"cmp"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -34,6 +27,7 @@ const (
 	RelayAddr      = "127.0.0.1:2525" // as port 25
 	SubmissionAddr = "127.0.0.1:2587" // as port 587
 	StatusAddr     = "127.0.0.1:9587"
+	PortalAddr     = "127.0.0.1:8587"
 )
 
 // Options of Run. Out must be set.
@@ -42,7 +36,7 @@ type Options struct {
 	Program string    // how the visitor started the demo, for the commands to try
 	// Addresses to listen on. By default the constants above, or where
 	// something else listens already, such as another demo, a port that is free.
-	Relay, Submission, Status string
+	Relay, Submission, Status, Portal string
 }
 
 // scriptName is the file, in the demo's folder, that registers the second machine.
@@ -60,6 +54,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	o.Relay = cmp.Or(o.Relay, freeOr(ctx, RelayAddr))
 	o.Submission = cmp.Or(o.Submission, freeOr(ctx, SubmissionAddr))
 	o.Status = cmp.Or(o.Status, freeOr(ctx, StatusAddr))
+	o.Portal = cmp.Or(o.Portal, freeOr(ctx, PortalAddr))
 	if _, err := exec.LookPath("git"); err != nil {
 		return ErrNoGit
 	}
@@ -80,11 +75,12 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	box := &inbox{dir: filepath.Join(dir, "inbox"), out: o.Out}
+	box := &inbox{dir: filepath.Join(dir, "inbox"), out: o.Out, quiet: map[string]bool{}}
 	if err := os.Mkdir(box.dir, 0o700); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	config, err := o.configure(dir, repository, hop.Addr().String())
+	st := stage{dir: dir, repository: repository, nextHop: hop.Addr().String(), door: freeOr(ctx, "127.0.0.1:0"), o: o}
+	config, _, err := st.configure()
 	if err != nil {
 		return err
 	}
@@ -135,74 +131,6 @@ func (o Options) welcome(dir string) string {
 	return b.String()
 }
 
-// freeOr is addr, or another port of its host if addr is taken.
-func freeOr(ctx context.Context, addr string) string {
-	var l net.ListenConfig
-	ln, err := l.Listen(ctx, "tcp", addr)
-	if err != nil {
-		if ln, err = l.Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {
-			return addr // the relay will say what is wrong
-		}
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
-// configure writes the relay's configuration.
-func (o Options) configure(dir, repository, nextHop string) (path string, err error) {
-	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	if err := selfSigned(cert, key); err != nil {
-		return "", fmt.Errorf("demo: making a certificate: %w", err)
-	}
-	path = filepath.Join(dir, "relay.cue")
-	text := fmt.Sprintf(`// The configuration of the demo's relay. A real one differs in names and ports.
-hostname:   "relay.demo.example"
-postmaster: "postmaster@demo.example"
-listen: {
-	relay:      [%q]
-	submission: [%q]
-	http:       %q
-	socket:     %q
-}
-tls: {certificate: %q, key: %q}
-register: {repository: %q, poll: "1s"}
-state: %q
-deliver: smarthosts: [%q]
-confirm: true
-`, o.Relay, o.Submission, o.Status, filepath.Join(dir, "relay.sock"), cert, key, repository, filepath.Join(dir, "state"), nextHop)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		return "", fmt.Errorf("demo: %w", err)
-	}
-	return path, nil
-}
-
-// selfSigned makes a certificate that nobody trusts, for a month.
-func selfSigned(certFile, keyFile string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()),
-		Subject:      pkix.Name{CommonName: "relay.demo.example"},
-		DNSNames:     []string{"relay.demo.example", "localhost"},
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().AddDate(0, 1, 0),
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	return errors.Join(
-		os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600),
-		os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
-}
-
 // shellWord writes one word as a POSIX shell reads it.
 func shellWord(s string) string {
 	plain := func(r rune) bool {
@@ -214,6 +142,5 @@ func shellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-func today() time.Time    { return time.Now().UTC() }
-func farAhead() time.Time { return today().AddDate(1, 0, 0) }
-func clock() string       { return time.Now().Format("15:04:05") }
+func today() time.Time { return time.Now().UTC() }
+func clock() string    { return time.Now().Format("15:04:05") }

@@ -1,4 +1,4 @@
-package demo_test
+package demo
 
 import (
 	"bytes"
@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
-
-	"example.edu/gatepost/internal/demo"
 )
 
 // screen is what the visitor sees.
@@ -77,9 +75,9 @@ func TestVisitor(t *testing.T) {
 	var out screen
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	o := demo.Options{Out: &out, Program: "gatepost", Relay: free(t), Submission: free(t), Status: free(t)}
+	o := Options{Out: &out, Program: "gatepost", Relay: free(t), Submission: free(t), Status: free(t)}
 	ended := make(chan error, 1)
-	go func() { ended <- demo.Run(ctx, o) }()
+	go func() { ended <- Run(ctx, o) }()
 	out.await(t, "log, mails: ")
 	dir := regexp.MustCompile(`log, mails: (.+)\n`).FindStringSubmatch(out.String())[1]
 	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
@@ -99,7 +97,7 @@ func TestVisitor(t *testing.T) {
 	send := func(server, from, subject string, secure bool) (bool, string) {
 		t.Helper()
 		var dialog bytes.Buffer
-		ok, err := demo.Send(t.Context(), &dialog, demo.Mail{Server: server, From: netip.MustParseAddr(from), StartTLS: secure, Subject: subject})
+		ok, err := Send(t.Context(), &dialog, Mail{Server: server, From: netip.MustParseAddr(from), StartTLS: secure, Subject: subject})
 		if err != nil {
 			t.Fatalf("%v\n%s", err, &dialog)
 		}
@@ -135,7 +133,7 @@ func TestVisitor(t *testing.T) {
 	if text, err := exec.CommandContext(t.Context(), "sh", "-c", command[1]).CombinedOutput(); err != nil || !strings.Contains(string(text), "git merge") {
 		t.Fatalf("%v, or the commands are not shown:\n%s", err, text)
 	}
-	out.await(t, "for <it@demo.example>")
+	out.await(t, "for <it@physics.demo.example>")
 	if ok, dialog := send(o.Relay, "127.0.0.2", "at last", false); !ok {
 		t.Errorf("a registered address was refused:\n%s", dialog)
 	}
@@ -156,7 +154,7 @@ func TestEarlyEnd(t *testing.T) {
 	var out screen
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	if err := demo.Run(ctx, demo.Options{Out: &out, Program: "gatepost", Relay: free(t), Submission: free(t), Status: free(t)}); err != nil && !errors.Is(err, demo.ErrNoGit) {
+	if err := Run(ctx, Options{Out: &out, Program: "gatepost", Relay: free(t), Submission: free(t), Status: free(t)}); err != nil && !errors.Is(err, ErrNoGit) {
 		t.Error(err)
 	}
 	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
@@ -170,7 +168,7 @@ func TestPortsTaken(t *testing.T) {
 		t.Skip("git is not installed")
 	}
 	t.Setenv("TMPDIR", t.TempDir())
-	for _, addr := range []string{demo.RelayAddr, demo.SubmissionAddr, demo.StatusAddr} {
+	for _, addr := range []string{RelayAddr, SubmissionAddr, StatusAddr} {
 		if ln, err := net.Listen("tcp", addr); err == nil { // else it is taken by someone
 			defer ln.Close()
 		}
@@ -178,7 +176,7 @@ func TestPortsTaken(t *testing.T) {
 	var out screen
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- demo.Run(ctx, demo.Options{Out: &out, Program: "gatepost"}) }()
+	go func() { ended <- Run(ctx, Options{Out: &out, Program: "gatepost"}) }()
 	out.await(t, "demo send --server 127.0.0.1:")
 	stop()
 	if err := <-ended; err != nil {

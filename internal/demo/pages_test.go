@@ -1,4 +1,4 @@
-package demo_test
+package demo
 
 import (
 	"log/slog"
@@ -19,7 +19,7 @@ func TestLook(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("/static/", pages.Static())
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		w.Header().Set("Content-Security-Policy", policyOfPages)
 		frame := page.Frame{Token: "a token"}
 		if r.URL.Path == "/" {
 			pages.Render(w, r, http.StatusOK, "home", frame)

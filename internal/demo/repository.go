@@ -10,65 +10,33 @@ import (
 	"time"
 )
 
-// department is the one department of the demo's register.
-const department = "demo-lab"
-
-// campusCUE is the demo's university: the loopback network.
-const campusCUE = `// The university's address space. In the demo it is the loopback network.
-campus: ["127.0.0.0/8"]
-
-// Which department holds which part of it.
-networks: "127.0.0.0/24": {department: "` + department + `", use: "static"}
-
-// Who may speak for a department.
-departments: "` + department + `": {
-	name: "Demo Laboratory"
-	speakers: [{github: "octocat", id: 583231}]
-	contactDomains: ["demo.example"]
-}
-`
-
-// registrationCUE is one device's registration.
-func registrationCUE(ip, name, kind, purpose string, expires time.Time) string {
-	return fmt.Sprintf(`// %s
-department: %q
-contact: {name: "Demo IT", email: "it@demo.example"}
-purpose:   %q
-whyNoAuth: "The firmware has no SMTP AUTH client."
-hosts: [
-	{ip: %q, name: %q, kind: %q},
-]
-volume: {perHour: 200, perDay: 1000}
-expires: %q
-accept: {policies: true, notBulk: true, notWorkstation: true, noMailServer: true}
-`, purpose, department, purpose, ip, name, kind, expires.Format(time.DateOnly))
-}
-
-// registerScript is what the visitor runs to register 127.0.0.2. It shows the
-// commands as it goes, since git is all that there is to it.
+// registerScript is what the visitor runs to register 127.0.0.2 from a terminal.
+// It shows the commands as it goes, since git is all that there is to it.
 const registerScript = `set -ex
 cd "${0%/*}/register"
+git pull -q --ff-only
 git switch -q -c scanner
-cp ../scanner.cue registrations/` + department + `/
+cp ../scanner.cue registrations/physics/
 git add registrations
 git commit -q -m 'Register the scanner'
 git switch -q main
-git merge -q --no-ff -m 'Merge pull request #1 from ` + department + `/scanner' scanner
+git merge -q --no-ff -m 'Merge branch scanner' scanner
+git push -q
 `
 
-// makeRegister makes a git repository with a sample register in dir/register:
-// one department, 127.0.0.1 registered. Beside it stand scanner.cue, for
-// 127.0.0.2, and the script that registers it.
+// makeRegister makes the register, a bare git repository in dir/register.git
+// with a dozen registrations, and a checkout of it in dir/register. Beside them
+// stand scanner.cue, for 127.0.0.2, and the script that registers it.
 func makeRegister(ctx context.Context, dir string, now time.Time) (repository string, err error) {
-	repository = filepath.Join(dir, "register")
-	expires := now.AddDate(1, 0, 0)
+	repository = filepath.Join(dir, "register.git")
 	files := map[string]string{
 		"register/registrations/campus/campus.cue": campusCUE,
-		"register/registrations/" + department + "/printer.cue": registrationCUE("127.0.0.1", "printer.demo.example", "printer",
-			"Scan-to-email from the printer in the demo laboratory.", expires),
-		"scanner.cue": registrationCUE("127.0.0.2", "scanner.demo.example", "scanner",
-			"Scan-to-email from the scanner in the demo laboratory.", expires),
-		scriptName: registerScript,
+		"register/registrations/blocks/nmr.cue":    blockCUE(now),
+		"scanner.cue":                              scanner.cue(now),
+		scriptName:                                 registerScript,
+	}
+	for _, r := range requests {
+		files["register/"+r.path()] = r.cue(now)
 	}
 	for name, text := range files {
 		name = filepath.Join(dir, filepath.FromSlash(name))
@@ -79,15 +47,20 @@ func makeRegister(ctx context.Context, dir string, now time.Time) (repository st
 			return "", fmt.Errorf("demo: %w", err)
 		}
 	}
+	checkout := filepath.Join(dir, "register")
 	for _, args := range [][]string{
 		{"init", "-q", "-b", "main"},
 		{"config", "user.name", "Demo Postmaster"}, // so that the visitor's own commits work
-		{"config", "user.email", "postmaster@demo.example"},
+		{"config", "user.email", "postmaster@" + domain},
 		{"config", "commit.gpgSign", "false"},
 		{"add", "."},
-		{"commit", "-q", "-m", "A register with one printer"},
+		{"commit", "-q", "-m", "The register of a small university"},
+		{"clone", "-q", "--bare", ".", repository},
+		{"remote", "add", "origin", repository},
+		{"fetch", "-q", "origin"},
+		{"branch", "-q", "--set-upstream-to", "origin/main"},
 	} {
-		if err := git(ctx, repository, args...); err != nil {
+		if err := git(ctx, checkout, args...); err != nil {
 			return "", err
 		}
 	}

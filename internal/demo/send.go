@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -17,13 +18,18 @@ type Mail struct {
 	Server   string     // host:port of the relay
 	From     netip.Addr // the address to connect from; on Linux any of 127.0.0.0/8 is at hand
 	StartTLS bool       // as on port 587; the demo's certificate is its own, so it is not verified
-	Subject  string
+	Sender   string     // "device@demo.example" by default
+	To       string     // "someone@example.org" by default
+	Subject  string     // one line
+	Text     string     // one line or more, none of them of a dot alone; by default a page was scanned
 }
 
 // Send sends one small mail, as a printer would, and shows the dialog on w:
 // "→" is what the client says, "←" what the relay answers. It returns whether
 // the relay accepted the message. An error means that there was no dialog.
 func Send(ctx context.Context, w io.Writer, m Mail) (accepted bool, err error) {
+	m.Sender, m.To = cmp.Or(m.Sender, "device@"+domain), cmp.Or(m.To, "someone@example.org")
+	text := strings.ReplaceAll(cmp.Or(m.Text, "Scanned page 1 of 1."), "\n", "\r\n")
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(m.From, 0))}
@@ -56,10 +62,10 @@ func Send(ctx context.Context, w io.Writer, m Mail) (accepted bool, err error) {
 			return false, d.err
 		}
 	}
-	ok := d.say("MAIL FROM:<device@demo.example>", '2') &&
-		d.say("RCPT TO:<someone@example.org>", '2') &&
+	ok := d.say("MAIL FROM:<"+m.Sender+">", '2') &&
+		d.say("RCPT TO:<"+m.To+">", '2') &&
 		d.say("DATA", '3') &&
-		d.say("From: device@demo.example\r\nTo: someone@example.org\r\nSubject: "+m.Subject+"\r\n\r\nScanned page 1 of 1.\r\n.", '2')
+		d.say("From: "+m.Sender+"\r\nTo: "+m.To+"\r\nSubject: "+m.Subject+"\r\n\r\n"+text+"\r\n.", '2')
 	if d.err == nil {
 		d.say("QUIT", '2')
 		d.err = nil // the mail's fate is known
