@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 	"unicode"
 
 	"cuelang.org/go/cue/ast"
@@ -22,59 +20,8 @@ import (
 // itself, and a comment cannot end before its line does. What is as the schema
 // fills it in is left out.
 func Format(r *Registration, comment string) []byte {
-	var b bytes.Buffer
-	writeComment(&b, comment)
-	fmt.Fprintf(&b, "department: %s\n", text(r.Department))
-	fmt.Fprintf(&b, "contact: {name: %s, email: %s}\n", text(r.Contact.Name), text(r.Contact.Email))
-	fmt.Fprintf(&b, "purpose:   %s\n", text(r.Purpose))
-	fmt.Fprintf(&b, "whyNoAuth: %s\n", text(r.WhyNoAuth))
-	b.WriteString("hosts: [\n")
-	for _, h := range r.Hosts {
-		fmt.Fprintf(&b, "\t{ip: %s, name: %s, kind: %s", text(h.IP.String()), text(h.Name), text(h.Kind))
-		if device := deviceFields(h.Device); device != "" {
-			fmt.Fprintf(&b, ", device: {%s}", device)
-		}
-		b.WriteString("},\n")
-	}
-	b.WriteString("]\n")
-	if len(r.Senders) > 0 {
-		quoted := make([]string, len(r.Senders))
-		for i, s := range r.Senders {
-			quoted[i] = text(s)
-		}
-		fmt.Fprintf(&b, "senders: [%s]\n", strings.Join(quoted, ", "))
-	}
-	if r.Bounces != "" {
-		fmt.Fprintf(&b, "bounces: %s\n", text(r.Bounces))
-	}
-	fmt.Fprintf(&b, "volume: {perHour: %d, perDay: %d}\n", r.Volume.PerHour, r.Volume.PerDay)
-	lastDay := r.Expires.UTC().AddDate(0, 0, -1) // Expires is the midnight after it
-	fmt.Fprintf(&b, "expires: %s\n", text(lastDay.Format(time.DateOnly)))
-	fmt.Fprintf(&b, "accept: {policies: %t, notBulk: %t, notWorkstation: %t, noMailServer: %t}\n",
-		r.Accept.Policies, r.Accept.NotBulk, r.Accept.NotWorkstation, r.Accept.NoMailServer)
-	return b.Bytes()
-}
-
-// deviceFields writes what differs from the defaults of #Device. The zero
-// Device is one that nobody has filled in.
-func deviceFields(d Device) string {
-	if d == (Device{}) {
-		return ""
-	}
-	var fields []string
-	if d.BareLF != "" && d.BareLF != "reject" {
-		fields = append(fields, "bareLF: "+text(d.BareLF))
-	}
-	if d.TLS != "" && d.TLS != "modern" {
-		fields = append(fields, "tls: "+text(d.TLS))
-	}
-	if d.Commands != "" && d.Commands != "strict" {
-		fields = append(fields, "commands: "+text(d.Commands))
-	}
-	if !d.AddHeaders {
-		fields = append(fields, "addHeaders: "+strconv.FormatBool(d.AddHeaders))
-	}
-	return strings.Join(fields, ", ")
+	out, _ := FormatDraft(DraftOf(r), comment)
+	return out
 }
 
 // text writes a string of CUE on one line.
