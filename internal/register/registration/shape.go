@@ -153,6 +153,7 @@ func (s *shape) narrow(site *shape, path string) error {
 	s.kind &= site.kind
 	s.parts = append(s.parts, site.parts...)
 	s.required = s.required || site.required
+	s.optional = s.optional && !s.required
 	if site.doc != "" {
 		s.doc = site.doc
 	}

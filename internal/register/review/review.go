@@ -196,3 +196,6 @@ func (c *Change) Is() *policy.Snapshot { return c.is.Snapshot() }
 // SiteChanges reports whether the request changes the site's rules. Those are
 // judged by nobody here; they count from the merge on.
 func (c *Change) SiteChanges() bool { return !bytes.Equal(c.base.Site, c.head.Site) }
+
+// File is the file at a path with the request, or nil.
+func (c *Change) File(path string) *registration.File { return c.is.File(path) }
