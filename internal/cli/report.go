@@ -30,6 +30,8 @@ func newReport(o Options) *cobra.Command {
 			"departments and their speakers are those of the branch that it goes into.\n\n" +
 			"The token is that of GITHUB_TOKEN or of --token-file, or an App's. Checks can be\n" +
 			"written by an App, or by a workflow with 'checks: write', and by nobody else.\n\n" +
+			"A comment has one owner. Where a portal runs it is the portal, which knows besides\n" +
+			"where the request is live and what was proved: --comment never leaves it alone.\n\n" +
 			"Exit codes: 0 the check passed, or there was nothing to report on; 1 it did not\n" +
 			"pass; 2 the forge or this machine did not do its part, and the check has not\n" +
 			"passed either.",
@@ -43,11 +45,16 @@ func newReport(o Options) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.head, "head", "", "the `COMMIT` to report on, its full hash")
 	flags.StringVar(&f.branch, "branch", "main", "the `BRANCH` that the relay follows")
+	flags.StringVar(&f.comment, "comment", commentAlways, "who keeps the comment: '"+commentAlways+"', this command; '"+commentNever+"', somebody else")
 	f.addForge(cmd)
 	f.evidence = addEvidence(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !fullHash.MatchString(f.head) {
 			return fail("gatepost report needs --head, the full hash of a commit", "for example: gatepost report --head $(git rev-parse HEAD)")
+		}
+		if f.comment != commentAlways && f.comment != commentNever {
+			return fail(fmt.Sprintf("--comment knows %s and %s, and not %q", commentAlways, commentNever, f.comment),
+				"where a portal runs, leave the comment to it: --comment "+commentNever)
 		}
 		if err := f.evidence.check(cmd, o); err != nil {
 			return err
@@ -64,10 +71,17 @@ func newReport(o Options) *cobra.Command {
 
 var fullHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
 
+// Who keeps the comment.
+const (
+	commentAlways = "always"
+	commentNever  = "never"
+)
+
 // A reporter is one run of the command.
 type reporter struct {
 	o            Options
 	head, branch string
+	comment      string
 	forgeFlags
 	evidence *evidenceFlags
 }
@@ -81,6 +95,7 @@ func (f *reporter) run(ctx context.Context, c *checkout) error {
 	defer stop()
 	options := report.Options{
 		GitHub: github, Repo: c.git.Repo, Branch: f.branch, URL: thisRun(), Now: f.o.Now, Counter: &p.Counter,
+		NoComment: f.comment == commentNever,
 	}
 	if f.evidence.on {
 		options.Evidence = func(ctx context.Context, was, is *policy.Snapshot) (*review.Witnesses, error) {

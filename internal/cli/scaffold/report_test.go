@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -84,6 +85,14 @@ func TestReportUnderAct(t *testing.T) {
 		"--var", "GATEPOST_EVIDENCE=--evidence --dns 127.0.0.1:1").want(true, "pull request 1: success", "-PRIVATE KEY")
 	if c := hub.Comments(good); len(c) != 2 || c[1].By != "gatepost[bot]" || !strings.Contains(c[1].Body, "#### Evidence (1)") {
 		t.Errorf("comments: %v", c)
+	}
+
+	// Where a portal runs, the comment is not this workflow's.
+	comments := hub.Comments(bad)
+	hub.Push(bad, forgetest.Change{Path: mine, Content: request})
+	report(hub.Pull(bad).Head, "pull_request", "success", "--var", "GATEPOST_PORTAL=https://relay.example.edu").want(true, "pull request 2: ")
+	if c := hub.Comments(bad); !slices.Equal(c, comments) || !strings.Contains(last(), hub.Pull(bad).Head) {
+		t.Errorf("comments: %v; %s", c, last())
 	}
 
 	// The forge is down: the job fails, and so does the check.

@@ -82,6 +82,9 @@ func (g *Git) merge(ctx context.Context, repo *git.Repository, number int, head 
 	m := merger{ctx: ctx, diff: diff{ctx: ctx, repo: repo}}
 	trees := [3]plumbing.Hash{}
 	meeting, err := past.meeting(ctx, b.head)
+	if errors.Is(err, ErrNotFound) {
+		err = fmt.Errorf("%w: it has nothing in common with %s", ErrConflict, past.base)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -156,7 +159,7 @@ func (p *past) meeting(ctx context.Context, head plumbing.Hash) (plumbing.Hash, 
 		return plumbing.ZeroHash, err
 	}
 	if len(meetings) == 0 {
-		return plumbing.ZeroHash, fmt.Errorf("%w: it has nothing in common with %s", ErrConflict, p.base)
+		return plumbing.ZeroHash, fmt.Errorf("%w: it has nothing in common with %s", ErrNotFound, p.base)
 	}
 	crossing := fmt.Errorf("%w: its history crosses that of %s: merge %s into it, and try again", ErrConflict, p.base, p.base)
 	if len(meetings) > maxMeetings {

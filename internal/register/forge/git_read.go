@@ -12,6 +12,7 @@ import (
 
 	git "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
 )
 
@@ -303,6 +304,75 @@ func (p *past) changed(ctx context.Context, r Request) ([]File, error) {
 	}
 	slices.SortFunc(d.files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	return d.files, nil
+}
+
+// Since is the one commit of a branch's history that head was made from, or last
+// took in, and all that head changed since below the given paths (folders or
+// files), sorted by path. The error is ErrNotFound if the two have nothing in
+// common, and ErrConflict if they were merged into one another more than once, so
+// that there is no such one commit.
+func (g *Git) Since(ctx context.Context, branch, head string, under ...string) (fork string, files []File, err error) {
+	if !isCommit(head) || !validBranch(branch) {
+		return "", nil, fmt.Errorf("forge: reading what changed: %w: no full commit hash, or no branch", ErrInvalid)
+	}
+	err = g.with(ctx, "reading what changed", func(ctx context.Context, repo *git.Repository) error {
+		past, err := pastOf(ctx, repo, branch)
+		if err != nil {
+			return err
+		}
+		meeting := plumbing.NewHash(head)
+		if _, merged := past.came[meeting]; !merged {
+			if meeting, err = past.meeting(ctx, meeting); err != nil {
+				return err
+			}
+		}
+		fork = meeting.String()
+		var roots [2]*object.Tree
+		for i, h := range []plumbing.Hash{meeting, plumbing.NewHash(head)} {
+			c, err := repo.CommitObject(h)
+			if err != nil {
+				return err
+			}
+			if roots[i], err = c.Tree(); err != nil {
+				return err
+			}
+		}
+		d := diff{ctx: ctx, repo: repo}
+		for _, p := range under {
+			if err := d.below(roots, p); err != nil {
+				return err
+			}
+		}
+		slices.SortFunc(d.files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+		files = d.files
+		return nil
+	})
+	return fork, files, err
+}
+
+// below compares what stands at one path of two trees, which may be nothing.
+func (d *diff) below(roots [2]*object.Tree, p string) error {
+	var folders [2]plumbing.Hash
+	var entries [2]object.TreeEntry
+	for i, t := range roots {
+		e, err := t.FindEntry(p)
+		switch {
+		case errors.Is(err, object.ErrEntryNotFound), errors.Is(err, object.ErrDirectoryNotFound):
+			continue
+		case err != nil:
+			return err
+		}
+		if entries[i] = *e; e.Mode == filemode.Dir {
+			folders[i] = e.Hash
+		}
+	}
+	if err := d.trees(folders[0], folders[1], p, 1); err != nil {
+		return err
+	}
+	if (isFile(entries[0]) || isFile(entries[1])) && !same(entries[0], entries[1]) {
+		return d.file(p, entries[1])
+	}
+	return nil
 }
 
 // baseBranch is the branch that requests are merged into: the one that HEAD

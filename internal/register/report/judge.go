@@ -9,7 +9,6 @@ import (
 
 	"example.edu/gatepost/internal/register/forge"
 	"example.edu/gatepost/internal/register/gitsync"
-	"example.edu/gatepost/internal/register/policy"
 	"example.edu/gatepost/internal/register/registration"
 	"example.edu/gatepost/internal/register/review"
 )
@@ -27,51 +26,10 @@ type doubt struct {
 
 func (d doubt) Error() string { return d.title }
 
-// judge judges every subject at head. They change the same, but their authors
-// may be others.
-func (o Options) judge(ctx context.Context, head string, subjects []subject) ([]verdict, error) {
-	all := func(v verdict) []verdict { return slices.Repeat([]verdict{v}, len(subjects)) }
-	change, site, err := o.read(ctx, head)
-	if err != nil {
-		d, ok := doubtOf(err)
-		if !ok {
-			return nil, err
-		}
-		return all(doubted(d)), nil
-	}
-	if change == nil {
-		return all(moot(site)), nil
-	}
-	var seen *review.Witnesses
-	if o.Evidence != nil {
-		if seen, err = o.Evidence(ctx, change.Was(), change.Is()); err != nil {
-			return nil, err
-		}
-	}
-	plan := change.Plan()
-	verdicts := make([]verdict, len(subjects))
-	for i, s := range subjects {
-		author, unread, err := o.author(ctx, change, s)
-		if err != nil {
-			return nil, err
-		}
-		verdicts[i] = newVerdict(change.Problems(author), &plan, seen, unread, site)
-	}
-	return verdicts, nil
-}
-
 // read reads what merging head into the branch would make; nil if it changes
 // nothing of the register. site says that it changes the site's rules.
-func (o Options) read(ctx context.Context, head string) (change *review.Change, site bool, err error) {
-	tip, err := o.tip(ctx)
-	if err != nil {
-		return nil, false, err
-	}
-	fork, err := o.fork(ctx, tip, head)
-	if err != nil {
-		return nil, false, err
-	}
-	files, err := o.GitHub.Since(ctx, head, o.folders(fork), review.Folder, review.SitePath)
+func (j Judging) read(ctx context.Context, tip gitsync.Hash, head string) (change *review.Change, site bool, err error) {
+	fork, files, err := j.Forge.changes(ctx, j, tip, head)
 	if err != nil {
 		return nil, false, err
 	}
@@ -80,29 +38,79 @@ func (o Options) read(ctx context.Context, head string) (change *review.Change, 
 	if len(files) == 0 {
 		return nil, site, nil
 	}
-	base, err := review.At(ctx, o.Repo, tip, nil)
+	if j.Base != nil && !site {
+		if base := j.Base(tip.String()); base != nil && base.Commit() == tip.String() {
+			if change, err = j.edit(ctx, base, tip, fork, head, files); change != nil || err != nil {
+				return change, false, err
+			}
+		}
+	}
+	base, err := review.At(ctx, j.Repo, tip, nil)
 	if err != nil {
 		return nil, false, err
 	}
 	ancestor := base
 	if fork != tip {
-		if ancestor, err = review.NamesAt(ctx, o.Repo, fork); err != nil {
+		if ancestor, err = review.NamesAt(ctx, j.Repo, fork); err != nil {
 			return nil, false, err
 		}
 	}
 	merged, contested := review.Merge(ancestor, base, lay(ancestor, head, files))
 	if len(contested) > 0 {
-		return nil, false, doubt{"the branch must be brought up to date", fmt.Sprintf(
-			"%s was changed here and on `%s` since this branch left it, so only merging tells what comes of it. Merge `%s` into this branch (the button “Update branch” does it), and it is judged again.\n\n%s",
-			review.Count(len(contested), "file", "files"), o.Branch, o.Branch, review.PathsMarkdown(contested))}
+		return nil, false, j.behind(contested)
 	}
-	change, err = review.Read(ctx, base, merged, o.Now(), nil, o.Counter)
+	change, err = review.Read(ctx, base, merged, j.Now(), nil, j.Counter)
 	return change, site, err
 }
 
+// edit makes the change of a register that is built already, which costs what
+// changes and not what there is. It is nil where an edit cannot say what a file is.
+func (j Judging) edit(ctx context.Context, base *review.Base, tip, fork gitsync.Hash, head string, files []forge.File) (*review.Change, error) {
+	edits := make([]review.Edit, len(files))
+	for i, f := range files {
+		if !f.Removed && (f.Mode != registration.Regular || int64(len(f.Data)) != f.Size) {
+			return nil, nil
+		}
+		if !f.Removed && base.File(f.Path) == nil && base.Taken(f.Path) { // of two names that are alike, the whole list tells which is the odd one
+			return nil, nil
+		}
+		edits[i] = review.Edit{Path: f.Path, Data: f.Data, Remove: f.Removed}
+	}
+	if fork != tip {
+		ancestor, err := review.NamesAt(ctx, j.Repo, fork)
+		if err != nil {
+			return nil, err
+		}
+		now, err := review.NamesAt(ctx, j.Repo, tip)
+		if err != nil {
+			return nil, err
+		}
+		if _, contested := review.Merge(ancestor, now, lay(ancestor, head, files)); len(contested) > 0 {
+			return nil, j.behind(contested)
+		}
+	}
+	change, err := base.Change(edits, j.Now())
+	if errors.Is(err, review.ErrEdits) {
+		return nil, nil
+	}
+	return change, err
+}
+
+// behind is the doubt about paths that both sides changed.
+func (j Judging) behind(contested []string) doubt {
+	return doubt{"the branch must be brought up to date", fmt.Sprintf(
+		"%s was changed here and on `%s` since this branch left it, so only merging tells what comes of it. %s\n\n%s",
+		review.Count(len(contested), "file", "files"), j.Branch, j.update(), review.PathsMarkdown(contested))}
+}
+
+// update is how to bring a branch up to date.
+func (j Judging) update() string {
+	return fmt.Sprintf("Merge `%s` into this branch%s, and it is judged again.", j.Branch, j.Forge.button())
+}
+
 // tip is the branch's newest commit, as GitHub has it.
-func (o Options) tip(ctx context.Context) (gitsync.Hash, error) {
-	name, err := o.GitHub.Tip(ctx, o.Branch)
+func (j Judging) tip(ctx context.Context) (gitsync.Hash, error) {
+	name, err := j.Forge.Tip(ctx, j.Branch)
 	if err != nil {
 		return gitsync.Hash{}, err
 	}
@@ -110,8 +118,8 @@ func (o Options) tip(ctx context.Context) (gitsync.Hash, error) {
 	if err != nil {
 		return gitsync.Hash{}, err
 	}
-	if _, err := o.Repo.Describe(ctx, tip); errors.Is(err, gitsync.ErrNoCommit) {
-		return gitsync.Hash{}, fmt.Errorf("report: %w: %s at %s", ErrStale, o.Branch, name)
+	if _, err := j.Repo.Describe(ctx, tip); errors.Is(err, gitsync.ErrNoCommit) {
+		return gitsync.Hash{}, fmt.Errorf("report: %w: %s at %s", ErrStale, j.Branch, name)
 	} else if err != nil {
 		return gitsync.Hash{}, err
 	}
@@ -122,11 +130,10 @@ func (o Options) tip(ctx context.Context) (gitsync.Hash, error) {
 // took in. Of GitHub's answer nothing is taken on trust but the parents of
 // commits that only the request has: whatever leads out of them must lead into
 // the history of the base, which is on this disk.
-func (o Options) fork(ctx context.Context, base gitsync.Hash, head string) (gitsync.Hash, error) {
-	ahead, err := o.GitHub.Ahead(ctx, base.String(), head)
+func (g github) fork(ctx context.Context, j Judging, base gitsync.Hash, head string) (gitsync.Hash, error) {
+	ahead, err := g.Ahead(ctx, base.String(), head)
 	if errors.Is(err, forge.ErrNotFound) {
-		return gitsync.Hash{}, doubt{"it has nothing in common with the register", fmt.Sprintf(
-			"The history of this branch does not begin in `%s`. Make a new branch from there, and put the change on it.", o.Branch)}
+		return gitsync.Hash{}, j.unrelated()
 	}
 	if err != nil {
 		return gitsync.Hash{}, err
@@ -146,17 +153,15 @@ func (o Options) fork(ctx context.Context, base gitsync.Hash, head string) (gits
 			}
 		}
 	}
-	crossing := doubt{"its history crosses that of the register", fmt.Sprintf(
-		"This branch and `%s` were merged into one another more than once, so only merging tells what comes of it. Merge `%s` into this branch (the button “Update branch” does it), and it is judged again.", o.Branch, o.Branch)}
 	if len(meetings) > maxMeetings {
-		return gitsync.Hash{}, crossing
+		return gitsync.Hash{}, j.crossing()
 	}
 	hashes := make([]gitsync.Hash, len(meetings))
 	for i, name := range meetings {
 		if hashes[i], err = gitsync.ParseHash(name); err != nil {
 			return gitsync.Hash{}, err
 		}
-		has, err := o.has(ctx, base, hashes[i])
+		has, err := j.has(ctx, base, hashes[i])
 		if err != nil {
 			return gitsync.Hash{}, err
 		}
@@ -167,11 +172,11 @@ func (o Options) fork(ctx context.Context, base gitsync.Hash, head string) (gits
 	var newest []gitsync.Hash
 	for i, h := range hashes {
 		covered := false
-		for j, other := range hashes {
-			if i == j || covered {
+		for k, other := range hashes {
+			if i == k || covered {
 				continue
 			}
-			if covered, err = o.has(ctx, other, h); err != nil {
+			if covered, err = j.has(ctx, other, h); err != nil {
 				return gitsync.Hash{}, err
 			}
 		}
@@ -180,21 +185,21 @@ func (o Options) fork(ctx context.Context, base gitsync.Hash, head string) (gits
 		}
 	}
 	if len(newest) != 1 {
-		return gitsync.Hash{}, crossing
+		return gitsync.Hash{}, j.crossing()
 	}
 	return newest[0], nil
 }
 
 // has reports whether commit h is in the history of at.
-func (o Options) has(ctx context.Context, at, h gitsync.Hash) (bool, error) {
-	relation, err := o.Repo.Relation(ctx, h, at)
+func (j Judging) has(ctx context.Context, at, h gitsync.Hash) (bool, error) {
+	relation, err := j.Repo.Relation(ctx, h, at)
 	return relation == gitsync.Same || relation == gitsync.Descends, err
 }
 
 // folders tells package forge what is in the folders of a commit here.
-func (o Options) folders(commit gitsync.Hash) forge.Folders {
+func (j Judging) folders(commit gitsync.Hash) forge.Folders {
 	return func(ctx context.Context, dir string) (map[string]forge.Known, error) {
-		names, err := o.Repo.Folder(ctx, commit, dir)
+		names, err := j.Repo.Folder(ctx, commit, dir)
 		if err != nil || names == nil {
 			return nil, err
 		}
@@ -228,31 +233,8 @@ func lay(ancestor review.Tree, head string, files []forge.File) review.Tree {
 	return t
 }
 
-// author is who opened a request, with those of their teams that decide. unread
-// are the teams that this token may not look into. A group of the merge queue
-// has no author: whose requests are in it were judged before.
-func (o Options) author(ctx context.Context, change *review.Change, s subject) (author policy.Author, unread []registration.Team, err error) {
-	if s.request == nil {
-		return policy.Author{}, nil, nil
-	}
-	author = policy.Author{Login: s.request.Author.Login, ID: s.request.Author.ID}
-	for _, want := range change.Teams(author) {
-		team, err := o.GitHub.Team(ctx, want.Slug)
-		switch {
-		case errors.Is(err, forge.ErrNotFound), errors.Is(err, forge.ErrRefused):
-			unread = append(unread, want)
-			author.Unread = append(author.Unread, want.ID)
-		case err != nil:
-			return author, nil, err
-		case team.ID == want.ID && team.Has(author.ID): // the slug may be another team's by now
-			author.Teams = append(author.Teams, want.ID)
-		}
-	}
-	return author, unread, nil
-}
-
 // doubtOf tells errors that the request is to blame for from all others.
-func doubtOf(err error) (doubt, bool) {
+func (j Judging) doubtOf(err error) (doubt, bool) {
 	d, ok := errors.AsType[doubt](err)
 	switch {
 	case ok:
@@ -260,7 +242,7 @@ func doubtOf(err error) (doubt, bool) {
 	case errors.Is(err, forge.ErrTooMuch):
 		return doubt{"it is more than is read of one request", "It changes more files, or holds more commits, than are read of one request. Split it, or bring it onto a new branch as few commits."}, true
 	case errors.Is(err, forge.ErrIncomplete):
-		return doubt{"GitHub did not tell everything that it changes", "What GitHub told of this request is not all of it, or a file's name cannot be told at all (it is not text, or no name for a file). Rename such a file; if there is none, run the workflow again."}, true
+		return j.Forge.incomplete(), true
 	case errors.Is(err, review.ErrSite):
 		return doubt{"the register's own rules are broken", "`" + review.SitePath + "` on the branch that this goes into cannot be used, so nothing can be judged. A postmaster must mend it first."}, true
 	case errors.Is(err, review.ErrTooLarge):

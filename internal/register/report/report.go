@@ -1,12 +1,14 @@
-// Package report tells a request at GitHub what is wrong with it and what
-// merging it would do: one check on its head, with annotations, and one comment.
-// It is the half that may write, and takes from whoever calls it no more than the
-// name of a commit.
+// Package report tells a request what is wrong with it and what merging it would
+// do. Run is the workflow's: one check at GitHub on a request's head, with
+// annotations, and one comment. It is the half that may write, and takes from
+// whoever calls it no more than the name of a commit. The portal asks for the
+// verdict alone (Judging), at GitHub or in a plain git repository, and writes the
+// comment itself, with what it knows besides (Told).
 //
-// It owns the way from that name to a verdict: which open requests stand there,
-// what they change, read over the API and held against git's own names, what the
-// base is that they are judged by, who the author is, and what is said when any
-// of it is in doubt. The judgement itself is package review's.
+// It owns the way from the name of a commit to a verdict: which open requests
+// stand there, what they change, read over the API and held against git's own
+// names, what the base is that they are judged by, who the author is, and what is
+// said when any of it is in doubt. The judgement itself is package review's.
 //
 // Invariants:
 //   - The base is the branch's tip as GitHub has it, read from a repository on
@@ -36,8 +38,8 @@ import (
 // CheckName is what the check is called, and what a ruleset requires.
 const CheckName = "gatepost"
 
-// mark tells the comment from others of the same account.
-const mark = "register"
+// Mark tells the comment from others of the same account.
+const Mark = "register"
 
 // concludeFor bounds how long it may take to say that a check came to nothing.
 const concludeFor = time.Minute
@@ -57,6 +59,14 @@ type Options struct {
 	// Evidence asks the world about what a request adds; nil asks nobody.
 	Evidence func(ctx context.Context, was, is *policy.Snapshot) (*review.Witnesses, error)
 	Counter  *review.Counter // of files; may be nil
+
+	// NoComment leaves the comment to somebody else: it has one owner, and where a
+	// portal runs that is the portal, which knows more to tell.
+	NoComment bool
+}
+
+func (o Options) judging() Judging {
+	return Judging{Forge: GitHub(o.GitHub), Repo: o.Repo, Branch: o.Branch, Now: o.Now, Evidence: o.Evidence, Counter: o.Counter}
 }
 
 // An Outcome is what became of one run.
@@ -81,7 +91,7 @@ func Run(ctx context.Context, o Options, head string) (Outcome, error) {
 	if err != nil {
 		return Outcome{Lines: lines}, err
 	}
-	verdicts, err := o.judge(ctx, head, subjects)
+	verdicts, err := o.judging().judge(ctx, head, subjects)
 	if err != nil {
 		o.giveUp(ctx, head, run)
 		return Outcome{Lines: lines}, err
@@ -93,7 +103,7 @@ func Run(ctx context.Context, o Options, head string) (Outcome, error) {
 	}
 	out := Outcome{Conclusion: report.Conclusion, Lines: lines}
 	for i, s := range subjects {
-		out.Lines = append(out.Lines, fmt.Sprintf("%s: %s: %s", s.name(), verdicts[i].conclusion, verdicts[i].title))
+		out.Lines = append(out.Lines, fmt.Sprintf("%s: %s: %s", s.name(), verdicts[i].Conclusion, verdicts[i].Title))
 		said, err := o.comment(ctx, head, s, verdicts[i])
 		if err != nil {
 			return out, err
@@ -159,14 +169,14 @@ func (o Options) giveUp(ctx context.Context, head string, run int64) {
 
 // summarise makes one check of the verdicts on one commit: the worst counts, as
 // what stands at a commit is merged by it, whoever asks.
-func (o Options) summarise(subjects []subject, verdicts []verdict) forge.Report {
+func (o Options) summarise(subjects []subject, verdicts []Verdict) forge.Report {
 	report := forge.Report{Name: CheckName, URL: o.URL, Conclusion: forge.Success}
 	var parts []string
 	for i, v := range verdicts {
-		if severity(v.conclusion) > severity(report.Conclusion) || i == 0 {
-			report.Conclusion, report.Title = v.conclusion, v.title
+		if severity(v.Conclusion) > severity(report.Conclusion) || i == 0 {
+			report.Conclusion, report.Title = v.Conclusion, v.Title
 		}
-		for _, p := range v.problems {
+		for _, p := range v.Problems {
 			if !slices.Contains(report.Problems, p) {
 				report.Problems = append(report.Problems, p)
 			}
@@ -197,8 +207,8 @@ func severity(c forge.Conclusion) int {
 
 // comment brings the one comment up to date, or takes it away where there is
 // nothing to say. A request that has moved on is left to its newer run.
-func (o Options) comment(ctx context.Context, head string, s subject, v verdict) (string, error) {
-	if s.request == nil {
+func (o Options) comment(ctx context.Context, head string, s subject, v Verdict) (string, error) {
+	if s.request == nil || o.NoComment {
 		return "", nil
 	}
 	now, err := o.GitHub.Get(ctx, s.request.Number)
@@ -208,9 +218,5 @@ func (o Options) comment(ctx context.Context, head string, s subject, v verdict)
 	if now.Head != head || now.State != forge.Open || now.Base != o.Branch {
 		return "it has moved on meanwhile: no comment; a newer run reports", nil
 	}
-	text := ""
-	if !v.moot {
-		text = v.text()
-	}
-	return "", o.GitHub.SetComment(ctx, s.request.Number, mark, text)
+	return "", o.GitHub.SetComment(ctx, s.request.Number, Mark, v.Comment(Told{}))
 }

@@ -9,40 +9,53 @@ import (
 	"example.edu/gatepost/internal/register/review"
 )
 
-// A verdict is what is said of one subject. Its texts are Markdown, and safe.
-type verdict struct {
-	conclusion forge.Conclusion
-	title      string // plain, and none of it from a stranger
-	lead       string
-	problems   []registration.Problem
-	plan       *review.Plan // nil where there is none
-	seen       *review.Witnesses
-	moot       bool // there is nothing to tell the request
+// A Verdict is what is said of one request, or of a group of the merge queue.
+type Verdict struct {
+	Head, Base string           // the commit that was judged, and the one of the branch by which; full hashes
+	Conclusion forge.Conclusion // Success, Failure or ActionRequired
+	Title      string           // plain, one line, and none of it from a stranger
+	Problems   []registration.Problem
+	Plan       *review.Plan      // what merging it does; nil where there is none
+	Seen       *review.Witnesses // nil where nobody was asked
+	Moot       bool              // it changes nothing of the register
+
+	lead string // Markdown, and safe
 }
 
-// text is the comment, and the check's summary.
-func (v verdict) text() string { return review.Comment(v.lead, v.problems, v.plan, v.seen) }
+// text is the check's summary.
+func (v Verdict) text() string { return review.Comment(v.lead, v.Problems, v.Plan, v.Seen) }
+
+// Comment is the one comment on a request, in Markdown; "" where there is nothing
+// to say. It is safe: what comes from a register, a request or a person stands in
+// code spans.
+func (v Verdict) Comment(t Told) string {
+	more := t.markdown()
+	if v.Moot && more == "" {
+		return ""
+	}
+	return review.Comment(strings.TrimSpace(v.lead+"\n\n"+more), v.Problems, v.Plan, v.Seen)
+}
 
 // rulesChange is said where a request changes the site's rules.
 const rulesChange = "It changes the site's own rules (`" + review.SitePath + "`). Those are not judged here, and count from the merge on: try them with `gatepost check` in a checkout."
 
 // moot is said of what does not touch the register.
-func moot(site bool) verdict {
-	v := verdict{conclusion: forge.Success, title: "nothing of the register changes", lead: "This changes nothing of the register.", moot: true}
+func moot(site bool) Verdict {
+	v := Verdict{Conclusion: forge.Success, Title: "nothing of the register changes", lead: "This changes nothing of the register.", Moot: true}
 	if site {
-		v.title, v.lead, v.moot = "the site's rules change", "This changes no registration. "+rulesChange, false
+		v.Title, v.lead, v.Moot = "the site's rules change", "This changes no registration. "+rulesChange, false
 	}
 	return v
 }
 
 // doubted is said of what cannot be judged.
-func doubted(d doubt) verdict {
-	return verdict{conclusion: forge.Failure, title: d.title, lead: "**It cannot be judged:** " + d.title + ".\n\n" + d.text}
+func doubted(d doubt) Verdict {
+	return Verdict{Conclusion: forge.Failure, Title: d.title, lead: "**It cannot be judged:** " + d.title + ".\n\n" + d.text}
 }
 
 // newVerdict weighs what was found.
-func newVerdict(problems []registration.Problem, plan *review.Plan, seen *review.Witnesses, unread []registration.Team, site bool) verdict {
-	v := verdict{problems: problems, plan: plan, seen: seen}
+func newVerdict(problems []registration.Problem, plan *review.Plan, seen *review.Witnesses, unread []registration.Team, site bool, where string) Verdict {
+	v := Verdict{Problems: problems, Plan: plan, Seen: seen}
 	errors := 0
 	for _, p := range problems {
 		if p.Severity != registration.Warning {
@@ -56,13 +69,13 @@ func newVerdict(problems []registration.Problem, plan *review.Plan, seen *review
 	}
 	switch {
 	case errors > 0:
-		v.conclusion, v.title = forge.Failure, review.Count(errors, "error", "errors")+also
-		v.lead = fmt.Sprintf("**%s.** Each stands on its line under “Files changed”; `registrations/README.md` explains the rules. Push to the same branch to mend it, and this comment follows.", v.title)
+		v.Conclusion, v.Title = forge.Failure, review.Count(errors, "error", "errors")+also
+		v.lead = fmt.Sprintf("**%s.** %s`registrations/README.md` explains the rules. Push to the same branch to mend it, and this comment follows.", v.Title, where)
 	case len(unread) > 0:
-		v.conclusion, v.title = forge.ActionRequired, "it is not known whether the author speaks for the department"
+		v.Conclusion, v.Title = forge.ActionRequired, "it is not known whether the author speaks for the department"
 		v.lead = "**Somebody must act before this can be judged.**"
 	default:
-		v.conclusion, v.title = forge.Success, "no errors"+also+": "+plan.Summary()
+		v.Conclusion, v.Title = forge.Success, "no errors"+also+": "+plan.Summary()
 		v.lead = fmt.Sprintf("**Nothing to mend%s.** A postmaster reviews what follows, and merges it.", also)
 	}
 	if len(unread) > 0 {

@@ -66,6 +66,34 @@ func span(s string) string {
 // every pipe is escaped.
 func code(s string) string { return strings.ReplaceAll(span(s), "|", "\\|") }
 
+// Span is any text as a code span, for a line of Markdown.
+func Span(s string) string { return span(s) }
+
+// Cell is any text as a code span, for a cell of a table.
+func Cell(s string) string { return code(s) }
+
+// Quote is what somebody wrote, of several lines, as a block of code, where the
+// forge makes nothing of it: no markup, HTML, link, mention or reference. The
+// block cannot be left, as its fence is longer than any run of backticks within.
+func Quote(s string) string {
+	longest, run := 2, 0
+	for _, r := range s {
+		if r != '`' {
+			run = 0
+			continue
+		}
+		run++
+		longest = max(longest, run)
+	}
+	fence := strings.Repeat("`", longest+1)
+	var b strings.Builder
+	b.WriteString(fence + "text\n")
+	for line := range strings.SplitSeq(strings.TrimRight(strings.ReplaceAll(s, "\r\n", "\n"), "\n"), "\n") {
+		b.WriteString(Printable(strings.ReplaceAll(line, "\t", "    ")) + "\n")
+	}
+	return b.String() + fence + "\n"
+}
+
 // Count is "1 address" or "1,234 addresses".
 func Count(n int, one, many string) string {
 	if n == 1 {
