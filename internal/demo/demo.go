@@ -84,6 +84,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := remember(st.path("state"), today()); err != nil {
+		return err
+	}
 	log, err := os.Create(filepath.Join(dir, "gatepost.log"))
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
@@ -99,11 +102,18 @@ func Run(ctx context.Context, o Options) (err error) {
 		hopDone <- box.serve(hopCtx, hop)
 		endRelay() // without a next hop there is nothing to show
 	}()
+	livened := make(chan struct{})
+	go func() {
+		defer close(livened)
+		liven(relayCtx, o.Relay, box)
+	}()
 	err = daemon.Run(relayCtx, daemon.Options{
 		ConfigFile: config,
 		Logger:     slog.New(slog.NewTextHandler(log, nil)),
 		Ready:      func() { fmt.Fprint(o.Out, o.welcome(dir)) },
 	})
+	endRelay()
+	<-livened
 	endHop()
 	return errors.Join(err, <-hopDone)
 }
