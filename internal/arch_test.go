@@ -72,6 +72,7 @@ var rooms = map[string][]string{
 	"internal/portal/chart":   nil,
 	"internal/portal/fleet":   {"internal/status", "internal/durable"},
 	"internal/portal/form":    {"internal/register/registration", "internal/register/policy", "internal/register/review"},
+	"internal/portal/guard":   {"internal/config"}, // config: PortalLimits
 	"internal/portal/page":    nil,
 	"internal/portal/session": {"internal/config", "internal/mail", "internal/durable"}, // config: how people sign in
 	"internal/portal/view":    {"internal/register/gitsync", "internal/register/review", "internal/register/policy"},

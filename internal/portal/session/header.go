@@ -84,6 +84,8 @@ func (h *header) out() string {
 	return "/"
 }
 
+func (h *header) origins() []string { return origin(nil, h.config.SignOutURL) }
+
 func (h *header) routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /sign-in", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -37,10 +38,10 @@ type provider struct {
 	client *http.Client
 
 	mu      sync.Mutex
-	known   *oidc.Provider // guarded by mu; nil: not discovered yet
-	knownAt time.Time      // guarded by mu
-	failed  error          // guarded by mu; the last discovery's
-	triedAt time.Time      // guarded by mu
+	found   atomic.Pointer[oidc.Provider] // the newest; nil: not discovered yet
+	knownAt time.Time                     // guarded by mu
+	failed  error                         // guarded by mu; the last discovery's
+	triedAt time.Time                     // guarded by mu
 }
 
 var _ way = (*provider)(nil)
@@ -84,6 +85,16 @@ func (p *provider) who(_ *http.Request, t *ticket) (Person, bool) { return t.per
 func (p *provider) strip(*http.Request)                           {}
 func (p *provider) out() string                                   { return "/" }
 
+// origins are the issuer's and, once it is known, of where people sign in: that
+// may be another host.
+func (p *provider) origins() []string {
+	list := origin(nil, p.config.Issuer)
+	if found := p.found.Load(); found != nil {
+		list = origin(list, found.Endpoint().AuthURL)
+	}
+	return list
+}
+
 func (p *provider) routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /sign-in", p.begin)
 	mux.HandleFunc("GET /sign-in/callback", p.end)
@@ -95,8 +106,9 @@ func (p *provider) discover(ctx context.Context) (*oidc.Provider, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.s.now()
-	if p.known != nil && now.Sub(p.knownAt) < rediscover {
-		return p.known, nil
+	known := p.found.Load()
+	if known != nil && now.Sub(p.knownAt) < rediscover {
+		return known, nil
 	}
 	if p.failed == nil || now.Sub(p.triedAt) >= retryAfter {
 		// A visitor who goes away must not make it fail for the next. The library
@@ -106,13 +118,14 @@ func (p *provider) discover(ctx context.Context) (*oidc.Provider, error) {
 		cancel()
 		p.triedAt, p.failed = now, err
 		if err == nil {
-			p.known, p.knownAt = found, now
+			p.found.Store(found)
+			known, p.knownAt = found, now
 		} else {
 			p.s.log.LogAttrs(ctx, slog.LevelError, "the identity provider cannot be used", slog.String("event", "session.provider_failed"), slog.String("err", clip(err.Error(), maxErr)))
 		}
 	}
-	if p.known != nil {
-		return p.known, nil
+	if known != nil {
+		return known, nil
 	}
 	return nil, p.failed
 }

@@ -20,6 +20,9 @@ func TestSigningInByOpenIDConnect(t *testing.T) {
 	if want := "u1 Dana Ito <dana@physics.example.edu> postmaster=false at /departments/physics?x=1\n"; code != 200 || !strings.HasPrefix(body, want) {
 		t.Fatalf("%d %s", code, body)
 	}
+	if got := s.sessions.Origins(); len(got) != 1 || got[0] != p.URL {
+		t.Errorf("forms may lead to %v", got)
+	}
 	// Again: one is signed in, and the provider is not asked.
 	asked := len(p.asked)
 	if code, body := b.get("/sign-in?next=/a"); code != 200 || !strings.Contains(body, "at /a") || len(p.asked) != asked {

@@ -24,6 +24,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,6 +97,8 @@ type way interface {
 	strip(r *http.Request)
 	// out is where to go after signing out.
 	out() string
+	// origins are the sites that a form may lead to, but for this portal.
+	origins() []string
 }
 
 // New makes the sessions. It asks nobody anything.
@@ -130,6 +134,23 @@ func New(o Options) (*Sessions, error) {
 // Who is the person who made the request, if somebody is signed in.
 func (s *Sessions) Who(r *http.Request) (Person, bool) {
 	return s.way.who(r, s.ticketOf(r))
+}
+
+// Origins are the other sites that a form of this portal may lead to, as a
+// content security policy names them (form-action): the identity provider's,
+// where a form is sent after a sign-in has ended, and where one signs out.
+func (s *Sessions) Origins() []string { return s.way.origins() }
+
+// origin is the scheme and host of a URL; nothing if it is none.
+func origin(list []string, s string) []string {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || strings.ContainsAny(u.Host, "; ,'\"") {
+		return list
+	}
+	if o := u.Scheme + "://" + u.Host; !slices.Contains(list, o) {
+		list = append(list, o)
+	}
+	return list
 }
 
 // Routes adds /sign-in, /sign-in/callback and POST /sign-out.
