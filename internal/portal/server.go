@@ -7,8 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"example.edu/gatepost/internal/portal/fleet"
 	"example.edu/gatepost/internal/portal/page"
 	"example.edu/gatepost/internal/portal/session"
+	"example.edu/gatepost/internal/portal/view"
 )
 
 // signIn knows who the visitor is. It is a session.Sessions.
@@ -26,7 +28,12 @@ type server struct {
 	now      func() time.Time
 	pages    *page.Pages
 	sessions signIn
-	extra    http.Handler // below /demo; nil: none
+	register func() *view.Register // nil: none yet
+	fleet    *fleet.Fleet          // nil: no relays
+	streams  crowd                 // of the live status
+	orders   orderBook             // of postmasters, to relays
+	end      <-chan struct{}       // closed when the portal ends
+	extra    http.Handler          // below /demo; nil: none
 }
 
 // handler is all that the portal serves. Each page's own file adds its routes.
@@ -36,6 +43,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	s.sessions.Routes(mux)
 	s.homeRoutes(mux)
+	s.statusRoutes(mux)
 	if s.extra != nil {
 		mux.Handle("/demo", s.extra)
 		mux.Handle("/demo/", s.extra)

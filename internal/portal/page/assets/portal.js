@@ -26,6 +26,40 @@ const enhance = {
     });
   },
 
+  // What a page wants looked at first.
+  focus(element) { element.focus(); },
+
+  // A part of the page that the server sends anew whenever it changes, section by
+  // section. The focus, what is open and what is selected stay.
+  live(part) {
+    const source = new EventSource(part.dataset.from);
+    const summary = document.getElementById("status-summary");
+    const mark = document.getElementById("status-live-mark");
+    const reload = document.getElementById("status-reload");
+    const on = (yes) => { mark.hidden = !yes; reload.hidden = yes; };
+    const last = new Map();
+    source.addEventListener("open", () => on(true));
+    source.addEventListener("error", () => on(false)); // the browser asks again by itself
+    source.addEventListener("status", (event) => {
+      const page = new DOMParser().parseFromString(event.data, "text/html");
+      for (const fresh of [...page.body.children]) {
+        if (!fresh.id || last.get(fresh.id) === fresh.outerHTML) continue;
+        const old = document.getElementById(fresh.id);
+        const text = fresh.outerHTML;
+        if (!old) part.append(fresh);
+        else if (!renew(old, fresh)) continue;
+        last.set(fresh.id, text);
+      }
+      const said = document.getElementById("live-summary");
+      if (said && summary.textContent !== said.textContent) { // only a change of state is said
+        summary.textContent = said.textContent;
+        summary.className = "note " + (said.dataset.good === "yes" ? "good" : "warn");
+      }
+    });
+    addEventListener("pagehide", () => source.close());
+    addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+  },
+
   // A part of the page that is fetched again while something is under way.
   // Who reads or types in it is left alone.
   fresh(part) {
@@ -54,6 +88,30 @@ const enhance = {
     setTimeout(look, every);
   },
 };
+
+// renew puts a fresh section in the place of an old one, and keeps the reader's
+// place in it; false: not now.
+function renew(old, fresh) {
+  const selection = document.getSelection();
+  if (selection && !selection.isCollapsed && old.contains(selection.anchorNode)) return false;
+  const focused = old.contains(document.activeElement) ? document.activeElement : null;
+  let again = null;
+  if (focused) {
+    const like = (e) => e.localName === focused.localName && (focused.id ? e.id === focused.id : focused.href ? e.href === focused.href
+      : e.closest("[id]")?.id === focused.closest("[id]")?.id && e.textContent === focused.textContent);
+    again = [...fresh.querySelectorAll("a, button, summary, [tabindex]")].find(like);
+    if (!again) return false;
+  }
+  for (const open of old.querySelectorAll("details[open][id]")) {
+    const same = [...fresh.querySelectorAll("details[id]")].find((e) => e.id === open.id);
+    if (same) same.open = true;
+  }
+  const scrolled = [...old.querySelectorAll(".scroll")].map((e) => e.scrollLeft);
+  old.replaceWith(fresh);
+  fresh.querySelectorAll(".scroll").forEach((e, i) => { e.scrollLeft = scrolled[i] || 0; });
+  again?.focus({ preventScroll: true });
+  return true;
+}
 
 function start(within) {
   for (const element of within.querySelectorAll("[data-enhance]")) {
