@@ -32,7 +32,7 @@ func full() Request {
 	return Request{
 		Number: 12, Kind: KindForm, Title: "Register mfp3", URL: "https://github.com/o/r/pull/12", Department: "lsa-physics",
 		By: Person{"u1", "Ann", "ann@example.edu"}, Speaks: true, Contacts: []Contact{{"Bob", "bob@Example.edu"}, {"", "bob@example.edu"}},
-		IPs: []netip.Addr{ip, netip.MustParseAddr("192.0.2.1")}, OpenedAt: noon, State: "merged", Head: "h", MergedAs: "m", MergedBy: "cy", MergedAt: noon,
+		IPs: []netip.Addr{ip, netip.MustParseAddr("192.0.2.1")}, Paths: []string{"registrations/x.cue"}, Said: "s", OpenedAt: noon, State: "merged", Head: "h", MergedAs: "m", MergedBy: "cy", MergedAt: noon,
 		Checked: Check{"h", "b", "success", "no problems", noon}, Proved: map[netip.Addr]time.Time{ip: noon}, Approved: []Approval{{"cy", noon}},
 		Live: map[string]time.Time{"relay1": noon}, Confirmed: map[netip.Addr]time.Time{ip: noon},
 		Asked:       []Ask{{ID: "comment-1", By: "cy", At: noon, Text: "Why?", MailedAt: noon, Answer: "So.", AnsweredBy: Person{Name: "Ann"}, Answered: noon, Posted: noon}},
@@ -135,7 +135,7 @@ func TestDamagedFilesCostThemselves(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(b.Owe(Mail{Key: "k", To: []string{"a@example.edu"}}), b.SetAutomatic("renewal x", Opened{4, noon})); err != nil {
+	if err := errors.Join(b.Owe(Mail{Key: "k", To: []string{"a@example.edu"}}), b.SetAutomatic(Opened{4, noon}, "renewal x")); err != nil {
 		t.Fatal(err)
 	}
 	mails, err := filepath.Glob(filepath.Join(dir, "mails", "*.json"))
@@ -158,7 +158,7 @@ func TestDamagedFilesCostThemselves(t *testing.T) {
 	if n := strings.Count(log.String(), "event=book.damaged"); n != 6 {
 		t.Errorf("%d lines:\n%s", n, log)
 	}
-	if err := errors.Join(again.Put(Request{Number: 1, Title: "anew"}), again.SetAutomatic("renewal y", Opened{5, noon})); err != nil {
+	if err := errors.Join(again.Put(Request{Number: 1, Title: "anew"}), again.SetAutomatic(Opened{5, noon}, "renewal y")); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "requests", "1.json.damaged")); err != nil {
@@ -241,7 +241,7 @@ func TestNothingGrowsForEver(t *testing.T) {
 	b, _ := open(t, dir)
 	b.most = bounds{requests: 3, mails: 4, owed: 2, opened: 3}
 	for n := 1; n <= 5; n++ {
-		if err := errors.Join(b.Put(Request{Number: n}), b.SetAutomatic(fmt.Sprint("key ", n), Opened{n, noon.Add(time.Duration(n))})); err != nil {
+		if err := errors.Join(b.Put(Request{Number: n}), b.SetAutomatic(Opened{n, noon.Add(time.Duration(n))}, fmt.Sprint("key ", n))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -253,6 +253,9 @@ func TestNothingGrowsForEver(t *testing.T) {
 	}
 	if o, ok := b.Automatic("key 5"); !ok || o.Number != 5 {
 		t.Error("the newest is not noted")
+	}
+	if o := b.NewestAutomatic("key "); o.Number != 5 || b.NewestAutomatic("other ").Number != 0 {
+		t.Errorf("the newest: %+v", o)
 	}
 	to := []string{"a@example.edu"}
 	for n := range 8 {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"example.edu/gatepost/internal/durable"
@@ -27,21 +28,37 @@ func (b *Book) Automatic(key string) (Opened, bool) {
 	return o, ok
 }
 
-// SetAutomatic notes the request that was opened for a key. Whoever crashes between
-// the two finds that request at the forge by its branch, and notes it then.
-func (b *Book) SetAutomatic(key string, o Opened) error {
-	if key == "" || len(key) > 300 || o.Number < 1 {
-		return fmt.Errorf("book: noting request %d for %.300q: no key or number", o.Number, key)
+// NewestAutomatic is the newest request whose key begins so, the zero Opened if
+// there is none.
+func (b *Book) NewestAutomatic(begins string) (newest Opened) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for key, o := range b.opened {
+		if strings.HasPrefix(key, begins) && o.At.After(newest.At) {
+			newest = o
+		}
 	}
+	return newest
+}
+
+// SetAutomatic notes the request that was opened for some keys, for all or none.
+// Whoever crashes between the two finds that request at the forge, and notes it
+// then.
+func (b *Book) SetAutomatic(o Opened, keys ...string) error {
 	b.writing.Lock()
 	defer b.writing.Unlock()
 	b.mu.RLock()
 	next := maps.Clone(b.opened)
 	b.mu.RUnlock()
-	next[key] = o
+	for _, key := range keys {
+		if key == "" || len(key) > 2000 || o.Number < 1 {
+			return fmt.Errorf("book: noting request %d for %.300q: no key or number", o.Number, key)
+		}
+		next[key] = o
+	}
 	oldest := slices.SortedFunc(maps.Keys(next), func(x, y string) int { return cmp.Or(next[x].At.Compare(next[y].At), cmp.Compare(x, y)) })
 	for i, k := range oldest {
-		if i >= len(oldest)-b.most.opened && b.now().Sub(next[k].At) < keepOpened || k == key {
+		if i >= len(oldest)-b.most.opened && b.now().Sub(next[k].At) < keepOpened || slices.Contains(keys, k) {
 			break
 		}
 		delete(next, k)

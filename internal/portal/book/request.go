@@ -77,7 +77,8 @@ type Request struct {
 	By         Person       `json:"by,omitzero"`
 	Speaks     bool         `json:"speaks,omitempty"` // By speaks for Department
 	Contacts   []Contact    `json:"contacts,omitempty"`
-	IPs        []netip.Addr `json:"ips,omitempty"` // addresses that it adds, or is about
+	IPs        []netip.Addr `json:"ips,omitempty"`   // addresses that it adds, or is about
+	Paths      []string     `json:"paths,omitempty"` // files of the register that it changes
 	OpenedAt   time.Time    `json:"openedAt,omitzero"`
 
 	State    string    `json:"state,omitempty"` // open, merged, closed; "" if the reporter has not seen it
@@ -97,6 +98,10 @@ type Request struct {
 	ClosedWords string    `json:"closedWords,omitempty"` // of the postmaster who closed it
 	ClosedTold  time.Time `json:"closedTold,omitzero"`   // the mail was put into the outbox
 
+	// Said is the part of the one comment that does not change any more once the
+	// request is merged, in Markdown.
+	Said string `json:"said,omitempty"`
+
 	// What stands at the forge, so that nothing is written twice.
 	Comment string            `json:"comment,omitempty"` // digest of the one comment
 	Status  map[string]string `json:"status,omitempty"`  // by commit: digest of the status
@@ -106,6 +111,7 @@ type Request struct {
 func (r *Request) clone() *Request {
 	c := *r
 	c.Contacts, c.IPs, c.Approved, c.Asked = slices.Clone(r.Contacts), slices.Clone(r.IPs), slices.Clone(r.Approved), slices.Clone(r.Asked)
+	c.Paths = slices.Clone(r.Paths)
 	c.Proved, c.Live, c.Confirmed, c.Status = maps.Clone(r.Proved), maps.Clone(r.Live), maps.Clone(r.Confirmed), maps.Clone(r.Status)
 	return &c
 }

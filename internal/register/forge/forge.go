@@ -129,6 +129,10 @@ type Request struct {
 	// commits say. MergedBy is zero where it is not known: GitHub tells it of one
 	// request (Get) and in no list, and a fast-forward records nobody.
 	OpenedAt, MergedAt, ClosedAt time.Time
+
+	// UpdatedAt is when anything happened to it, a remark included; zero where
+	// nobody tells, as in a plain git repository.
+	UpdatedAt time.Time
 }
 
 // A Proposal is a request to be opened.

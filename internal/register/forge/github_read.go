@@ -34,7 +34,7 @@ func request(pr *github.PullRequest) (Request, error) {
 	if pr.Commits != nil {
 		r.Commits = *pr.Commits
 	}
-	r.OpenedAt = sane(pr.GetCreatedAt().Time)
+	r.OpenedAt, r.UpdatedAt = sane(pr.GetCreatedAt().Time), sane(pr.GetUpdatedAt().Time)
 	switch {
 	case pr.GetMerged() || pr.MergedAt != nil:
 		r.State, r.MergedAs = Merged, pr.GetMergeCommitSHA()

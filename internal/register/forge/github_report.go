@@ -22,6 +22,7 @@ const (
 	Failure        Conclusion = "failure"
 	Neutral        Conclusion = "neutral"
 	ActionRequired Conclusion = "action_required" // somebody must do something before it can be judged
+	Pending        Conclusion = "pending"         // of a status alone: not yet
 )
 
 // A Report is what a check found in one commit.
@@ -158,7 +159,7 @@ func (g *GitHub) ReportStatus(ctx context.Context, r Report) error {
 	if !isCommit(r.Commit) || r.Name == "" {
 		return fmt.Errorf("forge: reporting a status: %w: no commit or name", ErrInvalid)
 	}
-	state, ok := map[Conclusion]string{Success: "success", Neutral: "success", Failure: "failure", ActionRequired: "failure"}[r.Conclusion]
+	state, ok := map[Conclusion]string{Success: "success", Neutral: "success", Failure: "failure", ActionRequired: "failure", Pending: "pending"}[r.Conclusion]
 	if !ok {
 		return fmt.Errorf("forge: reporting a status: %w: conclusion %q", ErrInvalid, r.Conclusion)
 	}

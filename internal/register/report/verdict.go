@@ -23,17 +23,27 @@ type Verdict struct {
 }
 
 // text is the check's summary.
-func (v Verdict) text() string { return review.Comment(v.lead, v.Problems, v.Plan, v.Seen) }
+func (v Verdict) text() string { return Comment(v.lead, Told{}, v.Body()) }
 
 // Comment is the one comment on a request, in Markdown; "" where there is nothing
 // to say. It is safe: what comes from a register, a request or a person stands in
 // code spans.
 func (v Verdict) Comment(t Told) string {
-	more := t.markdown()
-	if v.Moot && more == "" {
+	if v.Moot && t.markdown() == "" {
 		return ""
 	}
-	return review.Comment(strings.TrimSpace(v.lead+"\n\n"+more), v.Problems, v.Plan, v.Seen)
+	return Comment(v.lead, t, v.Body())
+}
+
+// Body is the comment without its beginning: what is wrong, and what merging does.
+func (v Verdict) Body() string {
+	return strings.TrimSpace(review.Comment("", v.Problems, v.Plan, v.Seen))
+}
+
+// Comment puts a comment together again, of which the body is kept: lead and body
+// are Markdown and safe.
+func Comment(lead string, t Told, body string) string {
+	return strings.TrimSpace(strings.TrimSpace(lead+"\n\n"+t.markdown())+"\n\n"+body) + "\n"
 }
 
 // rulesChange is said where a request changes the site's rules.

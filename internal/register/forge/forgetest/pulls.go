@@ -182,6 +182,9 @@ func (h *Hub) Close(number int) {
 	h.end(p)
 }
 
+// touch notes that something happened to a pull request.
+func (h *Hub) touch(number int) { h.pulls[number-1].changedAt = h.now() }
+
 func (h *Hub) end(p *pull) {
 	p.head, p.state = h.head(p), "closed"
 	p.endedAt, p.changedAt = h.now(), h.now()

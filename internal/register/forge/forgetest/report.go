@@ -48,6 +48,7 @@ type Run struct {
 func (h *Hub) AddComment(number int, by User, body string) int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.touch(number)
 	c := &comment{h.id(), number, by, body, h.now()}
 	h.comments = append(h.comments, c)
 	return c.id
@@ -108,6 +109,7 @@ func (h *Hub) reportRoutes() {
 			fail(w, http.StatusNotFound, "Not Found")
 			return
 		}
+		h.touch(n)
 		c := &comment{h.id(), n, s.user, in.Body, h.now()}
 		h.comments = append(h.comments, c)
 		answer(w, http.StatusCreated, h.commentShape(c))
