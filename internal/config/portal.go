@@ -137,6 +137,7 @@ func (r PortalRelay) String() string {
 type PortalProof struct {
 	SecretFile string // an absolute path; "": no proofs
 	Hostname   string // lower case
+	Server     string // "host:port"; "" where proof is absent
 }
 
 // PortalMail says how mail leaves the portal.

@@ -34,6 +34,7 @@ func portalFields(p *Portal) []slog.Attr {
 		row("relays", p.Relays),
 		row("proof.secretFile", p.Proof.SecretFile),
 		row("proof.hostname", p.Proof.Hostname),
+		row("proof.server", p.Proof.Server),
 		row("mail.server", p.Mail.Server),
 		row("mail.from", mailboxText(p.Mail.From)),
 		row("mail.tls", p.Mail.TLS),

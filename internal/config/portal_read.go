@@ -79,12 +79,16 @@ func (d *document) portalConfig(raw *rawPortal) *Portal {
 		Proof: PortalProof{
 			SecretFile: d.absolute("proof.secretFile", raw.Proof.SecretFile),
 			Hostname:   d.hostname("proof.hostname", raw.Proof.Hostname),
+			Server:     d.hostPort("proof.server", raw.Proof.Server),
 		},
 		Mail: PortalMail{
 			Server: d.hostPort("mail.server", raw.Mail.Server),
 			From:   d.mailbox("mail.from", raw.Mail.From),
 			TLS:    raw.Mail.TLS,
 		},
+	}
+	if p.Proof.Server == "" && p.Proof.Hostname != "" {
+		p.Proof.Server = net.JoinHostPort(p.Proof.Hostname, "25")
 	}
 	p.Reporter = d.reporter(raw)
 	l := raw.Limits

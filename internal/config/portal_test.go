@@ -68,7 +68,7 @@ site: {name: " U of M ", service: "Relay", logo: "/etc/logo.SVG", colour: "#FFcb
 register: {repository: "https://git.umich.edu/mail/register", branch: "prod", poll: "1m", app: {id: 1, installation: 2, keyFile: "/app"}, webhook: secretFile: "/hook"}
 cookies: {secretFile: "/cookies", lifetime: "1h"}
 relays: [{name: "a", url: "http://127.0.0.1:1", tokenFile: "/t"}, {name: "b", url: "https://b", tokenFile: "/u", operatorTokenFile: "/o", caFile: "/ca"}]
-proof: {secretFile: "/proof", hostname: "Relay.mail.umich.edu."}
+proof: {secretFile: "/proof", hostname: "Relay.mail.umich.edu.", server: "smtp.umich.edu:2525"}
 mail: {server: "[2001:db8::1]:25", from: "relay@umich.edu", tls: "verify"}
 reporter: {renewals: ahead: "0s", removals: silent: "365d", blocks: false, askers: [{github: "octocat", id: 583231}]}
 limits: {connections: 10, streams: 9, streamsPerPerson: 8, formBytes: 64Ki, requestsPerMinute: 11, formsPerMinute: 7, formsPerPerson: 6, openedPerDay: 5, answer: "5s"}
@@ -92,7 +92,7 @@ limits: {connections: 10, streams: 9, streamsPerPerson: 8, formBytes: 64Ki, requ
 			Postmasters{Emails: []string{}, Claim: "groups", Values: []string{"pm"}}}},
 		Cookies: Cookies{"/cookies", time.Hour},
 		Relays:  []PortalRelay{{"a", "http://127.0.0.1:1", "/t", "", ""}, {"b", "https://b", "/u", "/o", "/ca"}},
-		Proof:   PortalProof{"/proof", "relay.mail.umich.edu"},
+		Proof:   PortalProof{"/proof", "relay.mail.umich.edu", "smtp.umich.edu:2525"},
 		Mail:    PortalMail{"[2001:db8::1]:25", mail.Address{Local: "relay", Domain: "umich.edu"}, TLSVerify},
 		Limits:  PortalLimits{10, 9, 8, 64 << 10, 11, 7, 6, 5, 5 * time.Second},
 	}

@@ -1,16 +1,20 @@
 package portal
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
 
+	"example.edu/gatepost/internal/portal/book"
 	"example.edu/gatepost/internal/portal/fleet"
 	"example.edu/gatepost/internal/portal/page"
 	"example.edu/gatepost/internal/portal/session"
 	"example.edu/gatepost/internal/portal/view"
+	"example.edu/gatepost/internal/register/webhook"
 )
 
 // signIn knows who the visitor is. It is a session.Sessions.
@@ -21,6 +25,20 @@ type signIn interface {
 	Guard(http.Handler) http.Handler
 }
 
+// relays are what the portal asks about addresses.
+type relays interface {
+	// Address is what each relay says of an address, by name.
+	Address(context.Context, netip.Addr) []sighting
+	// LastMail is when each address sent last; known is false as long as no
+	// relay has said so.
+	LastMail(context.Context) (last map[netip.Addr]time.Time, known bool)
+	// Seen is when control of each address was proved, and when its confirmation
+	// was sent.
+	Seen(context.Context, []netip.Addr) (proved, told map[netip.Addr]time.Time)
+	// Live is which relays have a commit in force.
+	Live(ctx context.Context, commit string) []liveness
+}
+
 // A server answers the portal's visitors. Its fields are set before the first
 // request and stay.
 type server struct {
@@ -28,12 +46,22 @@ type server struct {
 	now      func() time.Time
 	pages    *page.Pages
 	sessions signIn
-	register func() *view.Register // nil: none yet
-	fleet    *fleet.Fleet          // nil: no relays
-	streams  crowd                 // of the live status
-	orders   orderBook             // of postmasters, to relays
-	end      <-chan struct{}       // closed when the portal ends
-	extra    http.Handler          // below /demo; nil: none
+	register func() *view.Register           // nil: none yet
+	fleet    *fleet.Fleet                    // nil: no relays
+	streams  crowd                           // of the live status
+	orders   orderBook                       // of postmasters, to relays
+	end      <-chan struct{}                 // closed when the portal ends
+	stream   func(http.Handler) http.Handler // lets a handler go on and on; nil: as it is
+	relays   relays                          // nil: none
+	forge    desk
+	base     string // the branch that requests are merged into
+	dossiers *dossiers
+	book     *book.Book
+	answers  answerer
+	prover   *prover      // nil: no proofs are asked for
+	wake     func()       // has the register and the requests looked at now
+	hook     http.Handler // takes the forge's deliveries; nil: none
+	extra    http.Handler // below /demo; nil: none
 }
 
 // handler is all that the portal serves. Each page's own file adds its routes.
@@ -44,12 +72,26 @@ func (s *server) handler() http.Handler {
 	s.sessions.Routes(mux)
 	s.homeRoutes(mux)
 	s.statusRoutes(mux)
+	s.addressRoutes(mux)
+	s.departmentRoutes(mux)
+	s.requestRoutes(mux)
+	if s.hook != nil {
+		mux.Handle("POST "+webhook.Path, s.hook)
+	}
 	if s.extra != nil {
 		mux.Handle("/demo", s.extra)
 		mux.Handle("/demo/", s.extra)
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.notFound(w, r, "There is no such page") })
 	return s.sessions.Guard(mux)
+}
+
+// lasting is a handler that goes on and on.
+func (s *server) lasting(h http.HandlerFunc) http.Handler {
+	if s.stream == nil {
+		return h
+	}
+	return s.stream(h)
 }
 
 // frame is what every page needs.

@@ -25,7 +25,7 @@ const (
 
 func (s *server) statusRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /status", s.signedIn(s.statusPage))
-	mux.HandleFunc("GET /status/events", s.statusEvents)
+	mux.Handle("GET /status/events", s.lasting(s.statusEvents))
 	mux.HandleFunc("GET /status/{verb}", s.postmaster(s.orderForm))
 	mux.HandleFunc("POST /status/{verb}", s.postmaster(s.giveOrder))
 	mux.HandleFunc("GET /status/orders/{id}", s.postmaster(s.showOrder))

@@ -40,6 +40,10 @@ func (r *relaySaid) Report(context.Context) (*status.Report, error) {
 	return &report, nil
 }
 
+func (r *relaySaid) Mails(context.Context) ([]status.LastMail, error) {
+	return nil, errors.New("not asked for here")
+}
+
 func (r *relaySaid) Address(context.Context, netip.Addr) (*status.Address, error) {
 	return nil, errors.New("not asked here")
 }

@@ -40,6 +40,8 @@ type Client interface {
 	Report(ctx context.Context) (*status.Report, error)
 	// Address is what it knows of one address.
 	Address(ctx context.Context, ip netip.Addr) (*status.Address, error)
+	// Mails is when each registered address sent first and last.
+	Mails(ctx context.Context) ([]status.LastMail, error)
 	// Order has it do something: path is below /v1/, order and answer are JSON.
 	// An error is a *Refusal where the relay said no, wraps ErrUnknown where it
 	// may have done it all the same, and else says why it was not even told.

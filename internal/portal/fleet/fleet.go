@@ -78,6 +78,8 @@ type Fleet struct {
 	log    *slog.Logger
 	relays []*relay
 
+	mails mails
+
 	mu   sync.Mutex
 	news chan struct{} // guarded by mu; closed when something is new
 }
@@ -105,7 +107,7 @@ func New(o Options) (*Fleet, error) {
 	if o.Dial == nil {
 		o.Dial = dial
 	}
-	f := &Fleet{o: o, log: o.Logger, news: make(chan struct{})}
+	f := &Fleet{o: o, log: o.Logger, mails: newMails(), news: make(chan struct{})}
 	for _, s := range o.Sources {
 		client, err := o.Dial(s)
 		if err != nil {

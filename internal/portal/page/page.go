@@ -42,10 +42,16 @@ type Site struct {
 	Postmaster string // a mailbox
 	Policies   string // URL of the IT policies; may be ""
 	Help       string // URL; may be ""
-	Accent     string // "#1f4e79"; "" is the default
+	Accent     Accent // zero: the default
 	Logo       []byte // an image; nil: none
 	LogoType   string // its media type
 	Demo       bool   // says so on every page
+}
+
+// An Accent is the site's colour as it can be read, "#rrggbb" each.
+type Accent struct {
+	Light, Dark     string // of links and buttons, on a light ground and on a dark one
+	OnLight, OnDark string // of what stands on it
 }
 
 // A Visitor is who looks at a page; nil is nobody who has signed in.
@@ -202,8 +208,8 @@ func (p *Pages) readAssets() error {
 		p.add(strings.TrimPrefix(name, "assets/"), mime.TypeByExtension(path.Ext(name)), data)
 		return err
 	})
-	if p.site.Accent != "" {
-		p.add("site.css", "text/css; charset=utf-8", fmt.Appendf(nil, ":root { --accent-site: %s; }\n", p.site.Accent))
+	if a := p.site.Accent; a != (Accent{}) {
+		p.add("site.css", "text/css; charset=utf-8", fmt.Appendf(nil, ":root { --accent: light-dark(%s, %s); --on-accent: light-dark(%s, %s); }\n", a.Light, a.Dark, a.OnLight, a.OnDark))
 	}
 	if p.site.Logo != nil {
 		p.add("logo", p.site.LogoType, p.site.Logo)

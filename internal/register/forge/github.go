@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/go-github/v60/github"
@@ -34,6 +35,9 @@ type GitHubOptions struct {
 	// comments are edited. 0 asks the forge, which knows it for a person's token;
 	// ask App.Account for an App's, and see ActionsBot.
 	Self int64
+
+	// Account, if set, is asked for it where Self is 0, when it is needed.
+	Account func(context.Context) (Account, error)
 
 	// Wait is the longest that one call waits for a rate limit, over all its
 	// tries; the default is two minutes.
@@ -62,8 +66,9 @@ type GitHub struct {
 	owner, name string
 	client      *github.Client
 	wait        time.Duration
-	self        int64
-	writes      *rate.Limiter // a few may come at once
+	self        atomic.Int64                           // 0: not known yet
+	whoAmI      func(context.Context) (Account, error) // nil: the forge knows
+	writes      *rate.Limiter                          // a few may come at once
 }
 
 var repositoryName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}$`)
@@ -87,10 +92,12 @@ func NewGitHub(o GitHubOptions) (*GitHub, error) {
 	if o.Pace == 0 {
 		o.Pace = time.Second
 	}
-	return &GitHub{
-		owner: owner, name: name, client: client, wait: o.Wait, self: o.Self,
+	g := &GitHub{
+		owner: owner, name: name, client: client, wait: o.Wait, whoAmI: o.Account,
 		writes: rate.NewLimiter(rate.Every(o.Pace), 8),
-	}, nil
+	}
+	g.self.Store(o.Self)
+	return g, nil
 }
 
 // ParseURL takes the web address of a repository apart, at github.com or at a

@@ -234,12 +234,20 @@ func (g *GitHub) comments(ctx context.Context, number int, self int64, sign stri
 	return mine, err
 }
 
-// account is the number of one's own account.
+// account is the number of one's own account. It is asked for once, and again
+// as long as that fails.
 func (g *GitHub) account(ctx context.Context) (int64, error) {
-	if g.self != 0 {
-		return g.self, nil
+	if self := g.self.Load(); self != 0 {
+		return self, nil
 	}
-	who, err := g.Self(ctx)
+	ask := g.Self
+	if g.whoAmI != nil {
+		ask = g.whoAmI
+	}
+	who, err := ask(ctx)
+	if err == nil {
+		g.self.Store(who.ID)
+	}
 	return who.ID, err
 }
 

@@ -17,9 +17,11 @@ import (
 	"example.edu/gatepost/internal/mail"
 )
 
-// Bounds on one delivery.
+// MaxBody bounds one delivery, in octets; GitHub sends none that is larger.
+const MaxBody = 25 << 20
+
+// Bounds on what is kept of one.
 const (
-	maxBody = 25 << 20 // octets; GitHub sends none that is larger
 	maxKept = 64 << 10 // octets of the body that are looked at; GitHub names the branch at its beginning
 	maxID   = 64       // octets of an id; a UUID has 36
 	maxName = 40       // octets of an event's name

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,6 +47,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		server.Close()
 	}
 	<-ended
+	return nil
+}
+
+// Run hands the wake-ups on until ctx ends, where the deliveries come by
+// ServeHTTP in another's server and not by Serve.
+func (s *Server) Run(ctx context.Context) error {
+	s.pace(ctx)
 	return nil
 }
 
@@ -98,10 +106,10 @@ func (s *Server) take(w http.ResponseWriter, req *http.Request) (result, int, st
 		return malformed, http.StatusMethodNotAllowed, "POST a delivery here"
 	case t != typeJSON && t != typeForm:
 		return malformed, http.StatusUnsupportedMediaType, "send " + typeJSON
-	case req.ContentLength > maxBody:
+	case req.ContentLength > MaxBody:
 		return malformed, http.StatusRequestEntityTooLarge, "too large"
 	}
-	d, err := verify(req.Header, http.MaxBytesReader(w, req.Body, maxBody), *s.secret.Load())
+	d, err := verify(req.Header, http.MaxBytesReader(w, req.Body, MaxBody), *s.secret.Load())
 	switch {
 	case errors.Is(err, errUnsigned):
 		return unsigned, http.StatusForbidden, "forbidden"
@@ -116,12 +124,12 @@ func (s *Server) take(w http.ResponseWriter, req *http.Request) (result, int, st
 	r := s.verified(d, time.Now())
 	switch r {
 	case woke:
-		s.log.Info("a push: the register is looked at now", "event", "webhook.woke", "delivery", d.id)
+		s.log.Info("a push, or what else wakes: the register is looked at now", "event", "webhook.woke", "delivery", d.id, "name", d.event)
 		s.ask()
-		return r, http.StatusAccepted, "the relay looks at the branch"
+		return r, http.StatusAccepted, "it is looked at now"
 	case ping:
 		s.log.Info("the forge says hello", "event", "webhook.ping", "delivery", d.id)
-		return r, http.StatusOK, "the relay hears you"
+		return r, http.StatusOK, "heard"
 	case repeated:
 		return r, http.StatusAccepted, "known already"
 	}
@@ -145,6 +153,8 @@ func (s *Server) verified(d delivery, now time.Time) result {
 		return repeated
 	case d.event == "ping":
 		return ping
+	case slices.Contains(s.o.Events, d.event):
+		return woke
 	case d.event == "push" && (d.ref == "" || d.ref == "refs/heads/"+s.o.Branch): // in doubt, look
 		return woke
 	}

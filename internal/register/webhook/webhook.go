@@ -74,6 +74,7 @@ type Options struct {
 	Branch      string
 	Secret      Secret
 	Wake        func()                // asks for a poll; it must not block
+	Events      []string              // that wake besides a push to the branch, such as "pull_request"; default: none
 	Pace        time.Duration         // between two wake-ups once there were three; default 5 s
 	Wait        time.Duration         // for one delivery, from its first octet to the answer; default 10 s
 	Connections int                   // at one time; default 64
