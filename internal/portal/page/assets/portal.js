@@ -60,32 +60,40 @@ const enhance = {
     addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
   },
 
-  // A part of the page that is fetched again while something is under way.
-  // Who reads or types in it is left alone.
-  fresh(part) {
-    const every = Number(part.dataset.every) || 3000;
+  // Parts of the page (data-part in it, or else all of it) that are fetched again
+  // while something is under way. Who types in one is left alone.
+  fresh(root) {
+    const every = Number(root.dataset.every) || 3000;
+    const last = new Map();
     const look = async () => {
-      const busy = part.contains(document.activeElement) && document.activeElement.matches("input, textarea, select");
-      if (!document.hidden && !busy) {
+      if (!document.hidden) {
         try {
           const answer = await fetch(location.href, { cache: "no-store" });
           if (answer.ok) {
             const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-            const fresh = page.getElementById(part.id);
-            if (fresh && fresh.innerHTML !== part.dataset.last) {
-              part.dataset.last = fresh.innerHTML;
-              const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
-              part.replaceChildren(...fresh.childNodes);
-              if (focused) document.getElementById(focused)?.focus();
-              start(part);
-              if (fresh.dataset.over) return;
+            const whole = page.getElementById(root.id);
+            const parts = root.querySelector("[data-part]") ? [...root.querySelectorAll("[data-part]")] : [root];
+            for (const old of parts) {
+              const fresh = page.getElementById(old.id);
+              const typing = old.contains(document.activeElement) && document.activeElement.matches("input, textarea, select");
+              if (!fresh || typing || fresh.outerHTML === last.get(old.id)) continue;
+              const text = fresh.outerHTML;
+              if (old === root) { // which holds this loop
+                root.replaceChildren(...fresh.childNodes);
+                last.set(old.id, text);
+                start(root);
+              } else if (renew(old, fresh)) {
+                last.set(old.id, text);
+                start(fresh);
+              }
             }
+            if (whole?.dataset.over) return;
           }
         } catch { /* the server is away; the next look may find it */ }
       }
       setTimeout(look, every);
     };
-    setTimeout(look, every);
+    if (!root.dataset.over) setTimeout(look, every);
   },
 };
 
