@@ -264,6 +264,9 @@ func decode(resp *http.Response, most int64, into any) error {
 		return errors.New("what answers there is no relay")
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	if err == nil {
+		err = resp.Request.Context().Err() // cut off by us, a relay may still have ended it in form
+	}
 	switch {
 	case err != nil:
 		return errors.New("its answer broke off")
