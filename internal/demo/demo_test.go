@@ -75,11 +75,11 @@ func TestVisitor(t *testing.T) {
 	var out screen
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	o := Options{Out: &out, Program: "gatepost", Relay: free(t), Submission: free(t), Status: free(t)}
+	o := Options{Out: &out, Program: "gatepost", Relay: free(t), Submission: free(t), Status: free(t), Portal: free(t)}
 	ended := make(chan error, 1)
 	go func() { ended <- Run(ctx, o) }()
-	out.await(t, "log, mails: ")
-	dir := regexp.MustCompile(`log, mails: (.+)\n`).FindStringSubmatch(out.String())[1]
+	out.await(t, "logs, mails: ")
+	dir := regexp.MustCompile(`logs, mails: (.+)\n`).FindStringSubmatch(out.String())[1]
 	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 	if len(lines) > 11 {
 		t.Errorf("the welcome has %d lines; ten can be read", len(lines))
@@ -154,7 +154,7 @@ func TestEarlyEnd(t *testing.T) {
 	var out screen
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	if err := Run(ctx, Options{Out: &out, Program: "gatepost", Relay: free(t), Submission: free(t), Status: free(t)}); err != nil && !errors.Is(err, ErrNoGit) {
+	if err := Run(ctx, Options{Out: &out, Program: "gatepost", Relay: free(t), Submission: free(t), Status: free(t), Portal: free(t)}); err != nil && !errors.Is(err, ErrNoGit) {
 		t.Error(err)
 	}
 	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
@@ -168,7 +168,7 @@ func TestPortsTaken(t *testing.T) {
 		t.Skip("git is not installed")
 	}
 	t.Setenv("TMPDIR", t.TempDir())
-	for _, addr := range []string{RelayAddr, SubmissionAddr, StatusAddr} {
+	for _, addr := range []string{RelayAddr, SubmissionAddr, StatusAddr, PortalAddr} {
 		if ln, err := net.Listen("tcp", addr); err == nil { // else it is taken by someone
 			defer ln.Close()
 		}

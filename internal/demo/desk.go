@@ -213,16 +213,19 @@ func (d *desk) press(w http.ResponseWriter, r *http.Request) {
 func (d *desk) deliver(ctx context.Context, m Mail) sending {
 	var dialog bytes.Buffer
 	accepted, err := d.send(ctx, &bounded{&dialog, maxDialog}, m)
-	s := sending{At: today(), From: m.From.String(), To: m.To, Accepted: accepted, Dialog: dialog.String(), Proof: strings.HasPrefix(m.To, "prove+")}
+	s := sending{At: today(), From: m.From.String(), To: m.To, Accepted: accepted, Proof: strings.HasPrefix(m.To, "prove+")}
 	if err != nil {
 		s.Problem = "The connection ended before the relay had answered."
 	}
-	for line := range strings.SplitSeq(s.Dialog, "\n") {
-		reply, ok := strings.CutPrefix(line, "  ← ")
-		if ok && !strings.HasPrefix(reply, "221") { // the goodbye
+	var lines []string
+	for line := range strings.SplitSeq(strings.TrimSpace(dialog.String()), "\n") {
+		line = strings.TrimPrefix(line, "  ")
+		lines = append(lines, line)
+		if reply, ok := strings.CutPrefix(line, "← "); ok && !strings.HasPrefix(reply, "221") { // the goodbye
 			s.Reply = reply
 		}
 	}
+	s.Dialog = strings.Join(lines, "\n")
 	return s
 }
 
@@ -266,8 +269,9 @@ func (d *desk) dialog(w http.ResponseWriter, r *http.Request) {
 	}
 	d.show(w, r, http.StatusOK, "demo-sent", struct {
 		sending
+		Unregistered     bool
 		LookUp, Register string
-	}{s, "/ip/" + url.PathEscape(s.From), "/register?ip=" + url.QueryEscape(s.From)})
+	}{s, strings.Contains(s.Reply, "is not registered"), "/ip/" + url.PathEscape(s.From), "/register?ip=" + url.QueryEscape(s.From)})
 }
 
 // delivered reports whether the button's mail was accepted from an address.

@@ -90,10 +90,10 @@ register: {repository: %q, poll: "1s"}
 signIn: development: people: [
 %s]
 relays: [{name: "relay1", url: %q, tokenFile: %q, operatorTokenFile: %q, caFile: %q}]
-proof: {secretFile: %q, hostname: "relay.demo.example"}
+proof: {secretFile: %q, hostname: "relay.demo.example", server: %q}
 mail: {server: %q, from: "portal@demo.example"}
 `, s.url(), s.o.Portal, s.path("portal-state"), s.repository, cast.String(), "https://"+s.door, s.path("read.token"), s.path("operator.token"),
-		s.path("cert.pem"), s.path("proof.secret"), s.o.Relay)
+		s.path("cert.pem"), s.path("proof.secret"), s.o.Relay, s.o.Relay)
 }
 
 // freeOr is addr, or another port of its host if addr is taken or "".

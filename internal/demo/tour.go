@@ -37,7 +37,7 @@ func tour(d deeds, who *page.Visitor) []step {
 			Done: d.requested, Links: []action{{URL: form, Text: "The form, for " + suggested}}},
 		{Title: "Show that the machine is yours", Text: "The request’s page has an address for it. “Send it from here” there does what the scanner would do.",
 			Done: d.proved || d.live, Links: []action{{URL: "/requests", Text: "Requests"}}},
-		{Title: "Sign out, sign in as Pat the postmaster, and press “Merge”", Text: "Then watch the request’s page: within seconds the relay has taken it over, and it is live.",
+		{Title: "Sign out, sign in as Pat, the postmaster, and press “Merge”", Text: "Then watch the request’s page: within seconds the relay has taken it over, and it is live.",
 			Done: d.merged, Links: []action{{URL: "/requests", Text: "Requests"}}},
 		{Title: "Read the confirmation", Text: "One for each address, to the department’s contact.",
 			Done: d.live, Links: []action{{URL: "/demo/inbox", Text: "The inbox"}}},

@@ -11,12 +11,12 @@ const domain = "demo.example"
 
 // The people of the demo's university. Whoever tries the portal chooses one.
 var people = []struct {
-	name, email, is string
-	postmaster      bool
+	name, email string
+	postmaster  bool
 }{
-	{"Dana Ito", "dana@physics." + domain, "looks after the machines of Physics, and speaks for it", false},
-	{"Robin Vance", "robin@library." + domain, "is with the library, and speaks for it alone", false},
-	{"Pat Moss", "pat@" + domain, "is a postmaster: reviews, merges, blocks", true},
+	{"Dana of Physics", "dana@physics." + domain, false},       // who speaks for Physics
+	{"Robin of the library", "robin@library." + domain, false}, // for the library alone
+	{"Pat Moss", "pat@" + domain, true},                        // reviews, merges, blocks
 }
 
 // campusCUE is the demo's university: the loopback network, all of whose

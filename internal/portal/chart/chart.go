@@ -260,7 +260,7 @@ func (c Chart) table(b *strings.Builder) {
 		return
 	}
 	each := (n + c.Rows - 1) / c.Rows
-	fmt.Fprintf(b, `<details id="%s-n"><summary>The numbers</summary><div class="scroll" tabindex="0" role="region" aria-label="%s, the numbers"><table><caption class="hidden">%s, %s</caption><thead><tr><th scope="col">From (UTC)</th>`, c.ID, esc(c.Title), esc(c.Title), esc(c.Unit))
+	fmt.Fprintf(b, `<details id="%s-n"><summary>The numbers</summary><div class="scroll" tabindex="0" role="group" aria-label="%s, the numbers"><table><caption class="hidden">%s, %s</caption><thead><tr><th scope="col">From (UTC)</th>`, c.ID, esc(c.Title), esc(c.Title), esc(c.Unit))
 	for _, s := range c.Series {
 		fmt.Fprintf(b, `<th scope="col" class="number">%s</th>`, esc(s.Name))
 	}
