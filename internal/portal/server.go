@@ -48,7 +48,6 @@ type server struct {
 	sessions signIn
 	register func() *view.Register           // nil: none yet
 	fleet    *fleet.Fleet                    // nil: no relays
-	streams  crowd                           // of the live status
 	orders   orderBook                       // of postmasters, to relays
 	end      <-chan struct{}                 // closed when the portal ends
 	stream   func(http.Handler) http.Handler // lets a handler go on and on; nil: as it is

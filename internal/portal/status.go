@@ -11,13 +11,11 @@ import (
 	"example.edu/gatepost/internal/portal/session"
 )
 
-// Bounds of the live status.
+// Paces of the live status. How many streams there are, and for how long a
+// visitor may not take what is sent, is guard.Stream's to bound.
 const (
-	streamsMost  = 64               // at one time
-	streamsEach  = 4                // of one person
 	streamPace   = 3 * time.Second  // from one state of the page to the next, at least
 	streamBeat   = 20 * time.Second // a sign of life where nothing changes
-	streamWait   = 10 * time.Second // for the visitor to take what is sent
 	streamLasts  = 10 * time.Minute // then the visitor's browser asks anew, and who it is is looked at again
 	streamRetry  = "retry: 3000\n\n"
 	historyLasts = fleet.Memory
@@ -63,20 +61,13 @@ func (s *server) statusEvents(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent) // which tells the browser not to ask again
 		return
 	}
-	leave, ok := s.streams.enter(who.ID)
-	if !ok {
-		w.Header().Set("Retry-After", "60")
-		http.Error(w, "enough pages are watching already; reload this one to see how it stands", http.StatusServiceUnavailable)
-		return
-	}
-	defer leave()
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would keep it
 	ctx, cancel := context.WithTimeout(r.Context(), streamLasts)
 	defer cancel()
-	out := &stream{w: w, out: http.NewResponseController(w)}
+	out := &stream{w, http.NewResponseController(w)}
 	if out.send(streamRetry) == nil {
 		_ = s.follow(ctx, out, who, r.URL.Path) // the visitor went away, or the stream is old enough
 	}
