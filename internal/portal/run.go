@@ -102,7 +102,7 @@ func (p *portal) prepare(ctx context.Context, o Options, steps *lifecycle.Steps)
 	}
 	s := &server{log: p.log, now: time.Now}
 	p.server = s
-	site, err := newSite(c)
+	site, err := newSite(c, o.Extra != nil)
 	if err != nil {
 		return err
 	}
@@ -143,11 +143,11 @@ func (p *portal) prepare(ctx context.Context, o Options, steps *lifecycle.Steps)
 	return nil
 }
 
-// newSite is the look that the configuration asks for.
-func newSite(c *config.Portal) (page.Site, error) {
+// newSite is the look that the configuration asks for, or the demo's.
+func newSite(c *config.Portal, demo bool) (page.Site, error) {
 	site := page.Site{
 		University: c.Site.Name, Service: c.Site.Service, Postmaster: c.Site.Postmaster.String(), Policies: c.Site.PoliciesURL, Help: c.Site.HelpURL,
-		Hostname: c.Proof.Hostname, Demo: c.SignIn.Development != nil, Accent: accentOf(c.Site.Colour),
+		Hostname: c.Proof.Hostname, Demo: demo, Accent: accentOf(c.Site.Colour),
 	}
 	if c.Site.Logo == "" {
 		return site, nil
