@@ -35,7 +35,7 @@ func newCheck(o Options) *cobra.Command {
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	dir := addDir(cmd)
 	base := cmd.Flags().String("base", "", "judge the change since `REV`: a branch, a tag or a commit")
-	author := cmd.Flags().String("author", "", "who proposes the change: `LOGIN[:ID]` (with --base)")
+	author := cmd.Flags().String("author", "", "who proposes the change: `LOGIN[:ID]`, or the mail address of who asks in the portal (with --base)")
 	format := addFormat(cmd, "text", "json", "github", "sarif")
 	asked := addEvidence(cmd)
 	cmd.Args = func(_ *cobra.Command, args []string) error {

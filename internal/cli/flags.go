@@ -65,10 +65,16 @@ func addDir(cmd *cobra.Command) *string {
 	return dir
 }
 
-// parseAuthor reads LOGIN or LOGIN:ID, as --author takes it.
+// parseAuthor reads LOGIN, LOGIN:ID or a mail address, as --author takes it.
 func parseAuthor(s string) (policy.Author, error) {
 	if s == "" {
 		return policy.Author{}, nil
+	}
+	if local, domain, ok := strings.Cut(s, "@"); ok && local != "" {
+		if domain == "" || strings.ContainsAny(s, ", <>\t") || strings.Contains(domain, "@") {
+			return policy.Author{}, fail("--author "+quote(s)+": no mail address", "for example: --author ada@example.edu, as the portal would have it")
+		}
+		return policy.Author{Email: strings.ToLower(s)}, nil
 	}
 	login, number, ok := strings.Cut(s, ":")
 	login = strings.TrimPrefix(login, "@")

@@ -195,10 +195,10 @@ func (f *founding) site() (scaffold.Site, error) {
 		if err != nil {
 			return s, err
 		}
-		if who.ID == 0 { // plain: the number stands for nothing
+		if who.ID == 0 && who.Email == "" { // plain: the number stands for nothing
 			who.ID = int64(i + 1)
 		}
-		s.Register.Department.Speakers = append(s.Register.Department.Speakers, scaffold.Speaker{Login: who.Login, ID: who.ID})
+		s.Register.Department.Speakers = append(s.Register.Department.Speakers, scaffold.Speaker{Login: who.Login, ID: who.ID, Email: who.Email})
 	}
 	return s, nil
 }

@@ -60,9 +60,9 @@ type field struct {
 // fields are all, in the order of the questions.
 func (f *founding) fields() []field {
 	always := func(s string) func() string { return func() string { return s } }
-	speakers := "  who speaks for it, as LOGIN:ID (https://api.github.com/users/LOGIN shows the number)"
+	speakers := "  who speaks for it, as LOGIN:ID (https://api.github.com/users/LOGIN shows the number), or by the mail address used in the portal"
 	if f.plain { // no account is looked at
-		speakers = "  who speaks for it, for people to read: short names such as ann, with blanks between"
+		speakers = "  who speaks for it: mail addresses that sign in to the portal, or short names such as ann to read, with blanks between"
 	}
 	return []field{
 		{flag: "repo", usage: "the repository at GitHub, `OWNER/NAME`", value: &f.repository, forge: true,
@@ -81,7 +81,7 @@ func (f *founding) fields() []field {
 			question: "  its full name", standard: f.department.String, optional: true, check: aName, example: "'Physics, College of LSA'"},
 		{flag: "holds", usage: "the networks that it holds: `PREFIX`,... (default: to be written later)", value: &f.holds,
 			question: "  the networks that it holds, or nothing for later", optional: true, check: f.heldPrefixes, example: "141.211.13.0/24"},
-		{flag: "speaker", usage: "who speaks for it: `LOGIN:ID`,...", value: &f.speakers,
+		{flag: "speaker", usage: "who speaks for it: `LOGIN:ID` or a mail address,...", value: &f.speakers,
 			question: speakers, check: f.someSpeakers, example: "octocat:583231"},
 		{flag: "mail-domain", usage: "the `DOMAIN` of its mailboxes", value: &f.domain,
 			question: "  the domain of its mailboxes", check: aDomain, example: "umich.edu"},
@@ -255,8 +255,9 @@ func (f *founding) someSpeakers(s string) error {
 	for _, word := range list {
 		who, err := parseAuthor(word)
 		switch {
-		case err != nil || who.Login == "":
-			return fmt.Errorf("%s is not LOGIN:ID, such as octocat:583231", quote(word))
+		case err != nil || who.Login == "" && who.Email == "":
+			return fmt.Errorf("%s is neither LOGIN:ID, such as octocat:583231, nor a mail address", quote(word))
+		case who.Email != "":
 		case who.ID == 0 && !f.plain:
 			return fmt.Errorf("%s has no number, and the number decides: curl -s https://api.github.com/users/%s shows it as id", quote(word), who.Login)
 		}

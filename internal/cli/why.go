@@ -259,7 +259,7 @@ func (e *explanation) next(s *policy.Snapshot) []string {
 	if d := s.Department(e.Network.Department); d != nil && len(d.Speakers) > 0 {
 		names := make([]string, 0, len(d.Speakers))
 		for _, sp := range d.Speakers {
-			names = append(names, sp.GitHub)
+			names = append(names, sp.Name())
 		}
 		steps = append(steps, "who speaks for the department: "+strings.Join(names, ", "))
 	}

@@ -73,10 +73,11 @@ type Department struct {
 	Speakers []Speaker
 }
 
-// A Speaker is an account of the forge.
+// A Speaker is an account of the forge, or a mail address.
 type Speaker struct {
 	Login string
 	ID    int64
+	Email string // "": an account
 }
 
 // An Example is a machine that cannot be.

@@ -334,6 +334,9 @@ func (a *audit) speakers() {
 	before, asked := len(a.found), 0
 	for d, where := range departments(a.w.Campus) {
 		for _, p := range d.Speakers {
+			if p.ID == 0 { // known to the portal alone
+				continue
+			}
 			asked++
 			a.speaker(d, where, p)
 		}

@@ -325,6 +325,9 @@ func (g *GitHub) Speakers(ctx context.Context, s *Settings, campus []*registrati
 	s.Accounts, s.Logins, s.Speaking = map[string]Seen[Account]{}, map[int64]Seen[string]{}, map[string]Seen[TeamAccess]{}
 	for d := range departments(campus) {
 		for _, p := range d.Speakers {
+			if p.ID == 0 { // known to the portal alone
+				continue
+			}
 			if err := g.speaker(ctx, s, p); err != nil {
 				return err
 			}

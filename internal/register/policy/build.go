@@ -98,6 +98,9 @@ func (b *builder) addCampus(c *registration.Campus, path string) {
 		prefix := unmapPrefix(p.Prefix)
 		b.s.campus.Insert(prefix, prefix)
 	}
+	if c.Portal.ID != 0 && !slices.Contains(b.s.portals, c.Portal) {
+		b.s.portals = append(b.s.portals, c.Portal)
+	}
 	for i := range c.Departments {
 		mine := defined{&c.Departments[i], path}
 		other, taken := b.s.departments[mine.ID]

@@ -114,6 +114,19 @@ func TestUnexplained(t *testing.T) {
 		{"a speaker comes and one goes", nil, files(department(func(d *registration.Department) { d.Speakers = []registration.Speaker{{GitHub: "eve", ID: 666}} })), []string{
 			departmentsPath + ":3: who may speak for lsa-physics changes: + eve (666), - speaker-lsa-physics (101)",
 		}},
+		{"speakers by mail address come", nil, files(department(func(d *registration.Department) {
+			d.Speakers = append(slices.Clone(d.Speakers), registration.Speaker{GitHub: "bob", ID: 77, Email: "bob@umich.edu"}, registration.Speaker{Email: "ada@umich.edu"})
+		})), []string{
+			departmentsPath + ":3: who may speak for lsa-physics changes: + bob (77), + ada@umich.edu, + bob@umich.edu",
+		}},
+		{"the portal's account comes", nil, files(edit(campus()[1], func(c *registration.Campus) { c.Portal = registration.Account{GitHub: "p[bot]", ID: 900} })), []string{
+			departmentsPath + ": p[bot] (900) may open requests for anybody: it becomes the portal's account",
+		}},
+		{"the portal's account changes", files(edit(campus()[1], func(c *registration.Campus) { c.Portal = registration.Account{GitHub: "p[bot]", ID: 900} })),
+			files(edit(campus()[1], func(c *registration.Campus) { c.Portal = registration.Account{GitHub: "q", ID: 901} })), []string{
+				departmentsPath + ": p[bot] (900) ceases to be the portal's account",
+				departmentsPath + ": q (901) may open requests for anybody: it becomes the portal's account",
+			}},
 		{"a speaker's login changes", nil, files(department(func(d *registration.Department) { d.Speakers = []registration.Speaker{{GitHub: "renamed", ID: 101}} })), nil},
 		{"a department loses its mail domain", files(mfp), files(department(func(d *registration.Department) { d.ContactDomains = []string{"lsa.umich.edu"} }), mfp), []string{
 			departmentsPath + ":3: 141.211.13.21, 141.211.13.22 are removed, although " + mfpPath + " is left alone: the mail domains of lsa-physics were umich.edu, lsa-physics.umich.edu, and are lsa.umich.edu",

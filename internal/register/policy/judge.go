@@ -28,7 +28,8 @@ import (
 //     the author must speak for its department before the change and after it,
 //     and for the one whose folder it is in, each as base knows it: nobody gives
 //     himself a say in the same pull request. A rename is a removal and an
-//     addition, so both ends count.
+//     addition, so both ends count. It is a Warning, too, for the account that
+//     base names as the portal's: who asked stands in the description.
 //
 // Files under campus/ and blocks/ need no speaker: who must review them is the
 // business of CODEOWNERS. An unknown author (the zero Author) is not judged.
@@ -205,6 +206,10 @@ func (t touch) authority(before *Snapshot, author Author) []registration.Problem
 		case d == nil:
 			p.Message = fmt.Sprintf("%s does not speak for %s, which is no department yet", author.name(), id)
 			p.Hint = "a department and its speakers are merged first, in a pull request of their own"
+		case before.IsPortal(author):
+			p.Severity = registration.Warning
+			p.Message = fmt.Sprintf("%s opened this for somebody who signed in to the portal: the description of the request tells who, and whether they speak for %s", author.name(), id)
+			p.Hint = "read it there before you approve; the portal has checked it, and says so in its comment as well"
 		case d.Team.ID != 0 && slices.Contains(author.Unread, d.Team.ID):
 			p.Severity = registration.Warning
 			p.Message = fmt.Sprintf("it could not be told whether %s speaks for %s: its team %s decides, and who is in that cannot be seen here", author.name(), id, d.Team.Slug)
@@ -239,7 +244,7 @@ func (before *Register) teams(touched map[string]touch, author Author) []registr
 	for _, t := range touched {
 		for _, id := range t.departments() {
 			d := before.snapshot.Department(id)
-			if d != nil && d.Team.ID != 0 && !author.SpeaksFor(d) && !slices.Contains(teams, d.Team) {
+			if d != nil && d.Team.ID != 0 && !author.SpeaksFor(d) && !before.snapshot.IsPortal(author) && !slices.Contains(teams, d.Team) {
 				teams = append(teams, d.Team)
 			}
 		}

@@ -56,6 +56,7 @@ type Options struct {
 type Author struct {
 	Login string  // for display; decides only where ID is 0 (a preview at somebody's desk)
 	ID    int64   // the forge's number of the account
+	Email string  // of who signed in to the portal, verified by it; never what a commit or a request says
 	Teams []int64 // the forge's numbers of the teams that the account is in
 
 	// Unread are teams that nobody here may look into. Where one of them would
@@ -65,7 +66,8 @@ type Author struct {
 }
 
 // SpeaksFor reports whether the author may change what belongs to d. An
-// account is its number: a login can be given up and taken by somebody else.
+// account is its number: a login can be given up and taken by somebody else. A
+// mail address is compared without regard to case.
 func (a Author) SpeaksFor(d *registration.Department) bool {
 	if d == nil {
 		return false
@@ -77,6 +79,9 @@ func (a Author) SpeaksFor(d *registration.Department) bool {
 		if a.ID == 0 && a.Login != "" && strings.EqualFold(s.GitHub, a.Login) {
 			return true
 		}
+		if a.Email != "" && strings.EqualFold(s.Email, a.Email) {
+			return true
+		}
 	}
 	for _, t := range a.Teams {
 		if t != 0 && t == d.Team.ID {
@@ -86,12 +91,15 @@ func (a Author) SpeaksFor(d *registration.Department) bool {
 	return false
 }
 
-func (a Author) known() bool { return a.Login != "" || a.ID != 0 }
+func (a Author) known() bool { return a.Login != "" || a.ID != 0 || a.Email != "" }
 
 // name is how messages call the author.
 func (a Author) name() string {
 	if a.Login != "" {
 		return a.Login
+	}
+	if a.Email != "" {
+		return a.Email
 	}
 	return "the author"
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gaissmai/bart"
@@ -83,6 +84,7 @@ type Snapshot struct {
 	campus      *bart.Table[netip.Prefix] // each prefix maps to itself
 	networks    *bart.Table[*Holding]
 	departments map[string]defined
+	portals     []registration.Account  // in order of the files that name them
 	blocks      *bart.Table[*blockNode] // register and local together
 	register    []registration.Block    // the register's blocks, by prefix and path
 	local       []registration.Block    // break-glass blocks
@@ -160,6 +162,13 @@ func (s *Snapshot) All() iter.Seq2[netip.Addr, Entry] {
 // OnCampus reports whether addr lies in the university's address space.
 func (s *Snapshot) OnCampus(addr netip.Addr) bool {
 	return s != nil && s.campus.Contains(addr.Unmap())
+}
+
+// IsPortal reports whether a is an account that the portal opens requests as.
+func (s *Snapshot) IsPortal(a Author) bool {
+	return s != nil && slices.ContainsFunc(s.portals, func(p registration.Account) bool {
+		return a.ID != 0 && p.ID == a.ID || a.ID == 0 && a.Login != "" && strings.EqualFold(p.GitHub, a.Login)
+	})
 }
 
 // Campus yields the university's address space, in order.

@@ -215,6 +215,16 @@ func (w *explainer) campus() {
 			w.warn(file, 0, "%s becomes the university's address space", p)
 		}
 	}
+	for _, p := range w.is.portals {
+		if !slices.Contains(w.was.portals, p) {
+			w.warn(file, 0, "%s (%d) may open requests for anybody: it becomes the portal's account", p.GitHub, p.ID)
+		}
+	}
+	for _, p := range w.was.portals {
+		if !slices.Contains(w.is.portals, p) {
+			w.warn(file, 0, "%s (%d) ceases to be the portal's account", p.GitHub, p.ID)
+		}
+	}
 	for p := range w.was.Campus() {
 		if _, ok := w.is.campus.Get(p); !ok {
 			w.warn(file, 0, "%s ceases to be the university's address space%s", p, w.registered(p))
@@ -249,14 +259,20 @@ func (w *explainer) departments() {
 	}
 }
 
-// speakers are those who may speak for d, by what decides: their numbers.
+// speakers are those who may speak for d, by what decides: their numbers and
+// mail addresses.
 func speakers(d *registration.Department) map[string]string {
 	m := map[string]string{}
 	if d == nil {
 		return m
 	}
 	for _, s := range d.Speakers {
-		m[fmt.Sprint("account ", s.ID)] = fmt.Sprintf("%s (%d)", s.GitHub, s.ID)
+		if s.ID != 0 {
+			m[fmt.Sprint("account ", s.ID)] = fmt.Sprintf("%s (%d)", s.GitHub, s.ID)
+		}
+		if s.Email != "" {
+			m["mailbox "+s.Email] = s.Email
+		}
 	}
 	if d.Team.ID != 0 {
 		m[fmt.Sprint("team ", d.Team.ID)] = fmt.Sprintf("team %s (%d)", d.Team.Slug, d.Team.ID)

@@ -68,7 +68,10 @@ func (p *Parser) campusList(c *Campus, n *node, r *report) {
 		}
 		top.fields = append(top.fields, *f)
 	}
-	p.campus.settle("the file", top, r, false, nil)
+	var raw struct{ Portal Account }
+	if p.campus.settle("the file", top, r, r.errors == 0, &raw) {
+		c.Portal = raw.Portal
+	}
 }
 
 func checkPrefix(n *node, r *report) (netip.Prefix, bool) {
@@ -127,10 +130,40 @@ func (p *Parser) campusDepartment(c *Campus, f *field, r *report) {
 		r.add(f.value.at, RuleMissingField, "neither speakers nor team is in "+clip(f.name, 64),
 			`add speakers: [{github: "octocat", id: 583231}], or team: {slug: "lsa-physics", id: 42}: without one nobody can register`)
 	}
+	for _, s := range f.value.get("speakers").list() {
+		checkSpeaker(s, r)
+	}
 	var raw rawDepartment
 	if p.department.settle("the entry of "+clip(f.name, 64), f.value, r, r.errors == 0, &raw) {
 		c.Departments = append(c.Departments, raw.department(f))
 	}
+}
+
+// checkSpeaker wants an account with its number, a mail address, or both.
+func checkSpeaker(n *node, r *report) {
+	if n.kind != recordNode {
+		return
+	}
+	github, id, email := n.get("github"), n.get("id"), n.get("email")
+	switch {
+	case len(n.fields) == 0:
+		r.add(n.at, RuleMissingField, "a speaker has neither an account nor a mail address",
+			`write {github: "octocat", id: 583231}, or {email: "ada@example.edu"} for who signs in to the portal, or both in one`)
+	case github != nil && id == nil:
+		r.add(n.at, RuleMissingField, "id is missing beside github",
+			"add id, the number of the account, which decides: https://api.github.com/users/"+loginOf(github)+" shows it")
+	case github == nil && id != nil:
+		r.add(n.at, RuleMissingField, "github is missing beside id", `add github, the login of the account, for people to read`)
+	}
+	checkText(email, r, mailbox)
+}
+
+// loginOf is a login as a part of a URL.
+func loginOf(n *node) string {
+	if n.isText() && strings.Trim(n.text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-[]") == "" {
+		return n.text
+	}
+	return "LOGIN"
 }
 
 // checkDepartment refuses a short name that can be no folder of a department.
@@ -146,8 +179,8 @@ func checkDepartment(n *node, r *report) {
 type rawDepartment struct {
 	Name     string
 	Speakers []struct {
-		GitHub string
-		ID     int64
+		GitHub, Email string
+		ID            int64
 	}
 	Team           Team
 	ContactDomains []string
@@ -156,7 +189,7 @@ type rawDepartment struct {
 func (raw *rawDepartment) department(f *field) Department {
 	d := Department{ID: f.name, Name: raw.Name, Team: raw.Team, At: f.at}
 	for _, s := range raw.Speakers {
-		d.Speakers = append(d.Speakers, Speaker{s.GitHub, s.ID})
+		d.Speakers = append(d.Speakers, Speaker{s.GitHub, s.ID, strings.ToLower(s.Email)})
 	}
 	for _, domain := range raw.ContactDomains {
 		d.ContactDomains = append(d.ContactDomains, strings.ToLower(domain))

@@ -133,6 +133,9 @@ func valueOf(f *File) string {
 		fmt.Fprintf(&b, "  senders  %q\n  volume   %+v\n  until    %s\n  accept   %+v\n  at       %v\n", r.Senders, r.Volume, r.Expires, r.Accept, r.At)
 	case f.Campus != nil:
 		fmt.Fprintf(&b, "campus\n")
+		if f.Campus.Portal != (Account{}) {
+			fmt.Fprintf(&b, "  portal   %+v\n", f.Campus.Portal)
+		}
 		for _, p := range f.Campus.Prefixes {
 			fmt.Fprintf(&b, "  prefix   %s at %v\n", p.Prefix, p.At)
 		}

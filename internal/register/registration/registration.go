@@ -122,6 +122,7 @@ type Campus struct {
 	Prefixes    []Prefix // the university's own space
 	Networks    []Network
 	Departments []Department
+	Portal      Account // that the portal opens requests as; the zero Account is none
 }
 
 // A Prefix is one entry of the campus list.
@@ -148,8 +149,24 @@ type Department struct {
 	At             Pos
 }
 
-// A Speaker is a forge account. The number decides, the login is for display.
+// A Speaker is a forge account, a mail address, or both. Of an account the
+// number decides, the login is for display.
 type Speaker struct {
+	GitHub string
+	ID     int64  // 0: no account
+	Email  string // lower case; "": none
+}
+
+// Name is what people call the speaker: the login, or else the mail address.
+func (s Speaker) Name() string {
+	if s.GitHub != "" {
+		return s.GitHub
+	}
+	return s.Email
+}
+
+// An Account is one of the forge. The number decides, the login is for display.
+type Account struct {
 	GitHub string
 	ID     int64
 }
