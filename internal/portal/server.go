@@ -48,6 +48,7 @@ type server struct {
 	sessions signIn
 	register func() *view.Register           // nil: none yet
 	fleet    *fleet.Fleet                    // nil: no relays
+	parts    liveParts                       // of the page /status
 	orders   orderBook                       // of postmasters, to relays
 	end      <-chan struct{}                 // closed when the portal ends
 	stream   func(http.Handler) http.Handler // lets a handler go on and on; nil: as it is

@@ -89,13 +89,15 @@ func (s *server) follow(ctx context.Context, out *stream, who session.Person, pa
 		case <-pace.C:
 		}
 		news := s.news()
-		text, err := s.pages.Part("status", "live", page.Frame{Visitor: &page.Visitor{Name: who.Name, Postmaster: who.Postmaster}, Path: path, Body: s.statusNow(who)})
+		text, err := s.parts.of(who.Postmaster, s.now(), func() ([]byte, error) {
+			return s.pages.Part("status", "live", page.Frame{Path: path, Body: s.statusNow(who)})
+		})
 		if err != nil {
 			s.log.Error("a page cannot be made", "event", "portal.page_failed", "page", "status", "err", err)
 			return err
 		}
-		if string(text) != sent {
-			sent = string(text)
+		if text != sent {
+			sent = text
 			if err := out.send(event("status", sent)); err != nil {
 				return err
 			}

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
 
 	"example.edu/gatepost/internal/portal/view"
 )
@@ -27,6 +29,36 @@ func (s *server) news() <-chan struct{} {
 
 // ending is closed when the portal ends; nil where nobody will say.
 func (s *server) ending() <-chan struct{} { return s.end }
+
+// liveParts are the changing part of the page as it was made last: one for
+// postmasters and one for others, whoever and however many they are. The zero
+// value is ready.
+type liveParts struct {
+	mu   sync.Mutex
+	made [2]struct { // guarded by mu
+		at   time.Time
+		text string
+	}
+}
+
+// of is the part, made a second ago at most.
+func (l *liveParts) of(postmaster bool, now time.Time, make func() ([]byte, error)) (string, error) {
+	i := 0
+	if postmaster {
+		i = 1
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := &l.made[i]
+	if age := now.Sub(m.at); m.text != "" && age >= 0 && age < time.Second {
+		return m.text, nil
+	}
+	text, err := make()
+	if err == nil {
+		m.at, m.text = now, string(text)
+	}
+	return string(text), err
+}
 
 // A stream sends to one visitor.
 type stream struct {

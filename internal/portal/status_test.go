@@ -284,6 +284,37 @@ func TestStatusIsLive(t *testing.T) {
 	}
 }
 
+// TestWhatIsDrawn: a portal that was just started draws what it has.
+func TestWhatIsDrawn(t *testing.T) {
+	now := time.Now()
+	for age, want := range map[time.Duration]string{0: "quarter", 11 * time.Minute: "quarter", 12 * time.Minute: "hour", time.Hour: "hour day", 24 * time.Hour: "hour day"} {
+		var got []string
+		for _, w := range windowsOf(now.Add(-age), now) {
+			got = append(got, w.id)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("after %v: %v, not %s", age, got, want)
+		}
+	}
+	if out := chartsOf(map[string][]fleet.Point{"a": nil}, now); len(out) != 2 {
+		t.Errorf("%d charts of nothing", len(out))
+	}
+}
+
+// A page of a day's history of several relays, as a postmaster's stream has it.
+func BenchmarkStatusLive(b *testing.B) {
+	now := time.Now()
+	history := map[string][]fleet.Point{}
+	for _, name := range []string{"a", "b", "c", "d"} {
+		for i := range int64(fleet.Memory / fleet.Step) {
+			history[name] = append(history[name], fleet.Point{At: now.Add(time.Duration(i)*fleet.Step - fleet.Memory), Up: true, Started: now.Add(-fleet.Memory), Accepted: 3 * i, Delivered: 2 * i, Queue: int(i % 100)})
+		}
+	}
+	for b.Loop() {
+		chartsOf(history, now)
+	}
+}
+
 func TestRelaysInWords(t *testing.T) {
 	up := relayCard{Name: "a", State: "takes mail", Mark: "good", Newest: true}
 	behind := relayCard{Name: "b", State: "takes mail", Mark: "good", Behind: true}

@@ -371,13 +371,37 @@ func sendersOf(relays []fleet.Relay) (out []status.Sender) {
 	return out[:min(len(out), status.MaxSenders)]
 }
 
-// chartsOf draws the last hour and day of all relays together.
+// A window is a time that is drawn.
+type window struct {
+	id, title string
+	one       time.Duration // of one value
+	n, rows   int           // values, and rows of the table
+}
+
+// windowsOf is what can be drawn of a history that began at some time: the last
+// hour, and the day once there is more than an hour; a portal that has just been
+// started draws what it has.
+func windowsOf(began, now time.Time) []window {
+	const early = 12 * time.Minute
+	hour := window{"hour", "the last hour", time.Minute, 60, 12}
+	switch age := now.Sub(began); {
+	case age < early:
+		return []window{{"quarter", "the last quarter of an hour", fleet.Step, 60, 15}}
+	case age < time.Hour:
+		return []window{hour}
+	}
+	return []window{hour, {"day", "the last day", 15 * time.Minute, 96, 24}}
+}
+
+// chartsOf draws the time that has just passed, for all relays together.
 func chartsOf(history map[string][]fleet.Point, now time.Time) (out []template.HTML) {
-	for _, span := range []struct {
-		id, title string
-		one       time.Duration
-		n, rows   int
-	}{{"hour", "the last hour", time.Minute, 60, 12}, {"day", "the last day", 15 * time.Minute, 96, 24}} {
+	began := now
+	for _, list := range history {
+		if len(list) > 0 && list[0].At.Before(began) {
+			began = list[0].At
+		}
+	}
+	for _, span := range windowsOf(began, now) {
 		from := now.Truncate(span.one).Add(-time.Duration(span.n-1) * span.one)
 		sum := func(count fleet.Count) []float64 {
 			var lists [][]float64
