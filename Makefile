@@ -3,7 +3,7 @@
 GO ?= go
 BIN := .bin
 
-.PHONY: help demo test build generate lint torture siege soak bench bench-mail bench-register profile histories fuzz clean
+.PHONY: help demo test build generate lint torture siege soak bench bench-mail bench-register bench-portal profile histories fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench-mail: build ## mail through Gatepost and through Postfix, turn by turn (RO
 bench-register: build ## what a large register costs beside git itself (LARGE=100000 RELOADS=1000)
 	$(GO) test -count=1 -v -timeout 60m -run TestLarge ./internal/register/reconcile \
 	  -large $(or $(LARGE),100000) -reloads $(or $(RELOADS),1000) -gatepost $(CURDIR)/$(BIN)/gatepost
+
+bench-portal: ## how long the portal's pages take with a large register (LARGE=100000)
+	$(GO) test -count=1 -v -timeout 30m -run TestLarge ./internal/portal -large $(or $(LARGE),100000)
 
 profile: ## where the relay's processor time goes under load (CASE=)
 	@mkdir -p $(BIN)

@@ -2,10 +2,14 @@ package portal
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"net/netip"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"example.edu/gatepost/internal/portal/book"
 	"example.edu/gatepost/internal/portal/form"
@@ -24,14 +28,52 @@ const (
 type change struct {
 	form.Request
 	Kind       book.Kind
+	Once       string // a key under which this is asked for once; "": each time
 	Department string
 	Contacts   []book.Contact
 	IPs        []netip.Addr
 }
 
+// An opening sees to it that what is asked for once is opened once, also while it
+// is being opened.
+type opening struct{ group singleflight.Group }
+
+// once opens a request unless that was done for this key of this person.
+func (o *opening) once(b *book.Book, who session.Person, key string, at time.Time, open func() (int, string)) (number int, problem string) {
+	sum := sha256.Sum256([]byte(who.ID + "\x00" + key))
+	name := "form " + hex.EncodeToString(sum[:])
+	type answer struct {
+		number  int
+		problem string
+	}
+	got, _, _ := o.group.Do(name, func() (any, error) {
+		if before, ok := b.Automatic(name); ok {
+			return answer{before.Number, ""}, nil
+		}
+		number, problem := open()
+		if problem == "" {
+			// Where this cannot be noted, the forge still knows a proposal that it
+			// has had, word for word.
+			_ = b.SetAutomatic(book.Opened{Number: number, At: at}, name)
+		}
+		return answer{number, problem}, nil
+	})
+	a := got.(answer)
+	return a.number, a.problem
+}
+
 // propose opens a request built on the register that it was judged by, and
-// notes it. problem is for the visitor; "" if it was opened.
+// notes it. problem is for the visitor; "" if it was opened. It goes on when the
+// visitor goes away.
 func (s *server) propose(ctx context.Context, who session.Person, reg *view.Register, c change) (number int, problem string) {
+	ctx = context.WithoutCancel(ctx)
+	if c.Once == "" {
+		return s.openRequest(ctx, who, reg, c)
+	}
+	return s.opening.once(s.book, who, c.Once, s.now(), func() (int, string) { return s.openRequest(ctx, who, reg, c) })
+}
+
+func (s *server) openRequest(ctx context.Context, who session.Person, reg *view.Register, c change) (number int, problem string) {
 	ctx, cancel := context.WithTimeout(ctx, forgeFor)
 	defer cancel()
 	p := forge.Proposal{Base: s.base, Parent: reg.Commit, Name: c.Name, Title: c.Title, Body: c.Body, Author: person(who), At: s.now()}

@@ -180,7 +180,7 @@ func (p *portal) openSessions() (*session.Sessions, error) {
 	}
 	return session.New(session.Options{
 		SignIn: c.SignIn, URL: c.URL, Lifetime: c.Cookies.Lifetime, Secrets: secrets, Open: []string{webhook.Path},
-		Pages: signInPages{p.server.pages}, Logger: p.log,
+		Pages: signInPages{p.server.pages, p.server.formAgain}, Logger: p.log,
 	})
 }
 

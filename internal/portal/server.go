@@ -46,6 +46,7 @@ type server struct {
 	now      func() time.Time
 	pages    *page.Pages
 	sessions signIn
+	opening  opening                         // of requests that are asked for once
 	register func() *view.Register           // nil: none yet
 	fleet    *fleet.Fleet                    // nil: no relays
 	parts    liveParts                       // of the page /status
@@ -71,6 +72,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	s.sessions.Routes(mux)
 	s.homeRoutes(mux)
+	s.registerRoutes(mux)
 	s.statusRoutes(mux)
 	s.addressRoutes(mux)
 	s.departmentRoutes(mux)

@@ -8,7 +8,10 @@ import (
 )
 
 // signInPages shows what the sign-in has to say.
-type signInPages struct{ pages *page.Pages }
+type signInPages struct {
+	pages *page.Pages
+	again func(http.ResponseWriter, *http.Request) bool // shows a form as it was typed; false: it is none to be shown
+}
 
 var _ session.Pages = signInPages{}
 
@@ -19,5 +22,8 @@ func (p signInPages) Choose(w http.ResponseWriter, r *http.Request, c session.Ch
 
 // Refuse says why somebody is not let on.
 func (p signInPages) Refuse(w http.ResponseWriter, r *http.Request, status int, why session.Refusal) {
+	if p.again != nil && p.again(w, r) {
+		return
+	}
 	p.pages.Fail(w, r, status, page.Frame{}, page.Failure{Heading: why.Heading, Text: why.Text, Next: why.Next, Link: page.Link{URL: why.Link, Text: why.Label}})
 }

@@ -24,7 +24,7 @@ func TestSigningIn(t *testing.T) {
 	s.sessions, err = session.New(session.Options{
 		SignIn: config.SignIn{Development: &config.Development{People: []config.Someone{{Name: "Pat <Moss>", Email: "pat@example.edu", Postmaster: true}}}},
 		URL:    "http://" + web.Listener.Addr().String(), Lifetime: time.Hour, Secrets: [][]byte{bytes.Repeat([]byte("x"), session.MinSecret)},
-		Pages: signInPages{s.pages}, Logger: s.log,
+		Pages: signInPages{pages: s.pages, again: s.formAgain}, Logger: s.log,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -111,7 +111,7 @@ func Fulfil(base *review.Base, w Wish, now time.Time) (*Batch, error) {
 	for _, path := range paths {
 		mine[path] = true
 	}
-	for _, p := range change.Problems(policy.Author{}) {
+	for _, p := range change.Blame(policy.Author{}) {
 		if warning := p.Severity == registration.Warning; mine[p.File] || !warning {
 			b.Findings = append(b.Findings, Finding{Rule: p.Rule, Message: p.File + ": " + p.Message, Hint: p.Hint, Warning: warning})
 		}

@@ -54,7 +54,7 @@ func Judge(base *review.Base, v Values, o Options) (*Judgement, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range change.Problems(policy.Author{}) {
+	for _, p := range change.Blame(policy.Author{}) {
 		j.tell(p, path, places)
 	}
 	if sound {
@@ -257,7 +257,7 @@ func (j *judge) rest(path string, sound bool) error {
 	}
 	known, was := maps.Clone(j.amiss), j.rows
 	j.rows = rows
-	for _, p := range change.Problems(policy.Author{}) {
+	for _, p := range change.Blame(policy.Author{}) {
 		place := places[registration.Pos{Line: int32(p.Line), Column: int32(p.Column)}]
 		if number, below, ok := strings.Cut(strings.TrimPrefix(place, "hosts."), "."); ok && strings.HasPrefix(place, "hosts.") {
 			host, _ := strconv.Atoi(number)

@@ -55,7 +55,8 @@ type Choice struct {
 type Pages interface {
 	// Choose shows the people of a Choice.
 	Choose(http.ResponseWriter, *http.Request, Choice)
-	// Refuse shows why somebody is not let on. It must not call Token.
+	// Refuse shows why somebody is not let on. It must not call Token, but for a
+	// form that the browser says comes from a page of this portal.
 	Refuse(w http.ResponseWriter, r *http.Request, status int, why Refusal)
 }
 

@@ -150,3 +150,5 @@ func contestedAmong(candidates []netip.Addr, claims *bart.Table[*claim]) []netip
 
 // byPath orders files and paths.
 func byPath(j *judged, path string) int { return cmp.Compare(j.file.Path, path) }
+
+func compareJudged(a, b *judged) int { return cmp.Compare(a.file.Path, b.file.Path) }

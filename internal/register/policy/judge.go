@@ -40,27 +40,57 @@ func Judge(base, head []*registration.File, author Author, now time.Time) []regi
 // Judge is the function of that name, for a base that has been built; now is
 // when that was.
 func (before *Register) Judge(head []*registration.File, author Author) []registration.Problem {
-	return before.judge(before.touched(sortedFiles(head)), author)
+	touched := before.touched(sortedFiles(head))
+	return before.judge(touched, before.made(touched), nil, author)
 }
 
 // JudgeChange is Judge for a head that differs from before at some paths only;
-// nil for a file that is gone. It costs what changes.
+// nil for a file that is gone. It costs what changes, and what there is to tell.
 func (before *Register) JudgeChange(changed map[string]*registration.File, author Author) []registration.Problem {
-	return before.judge(before.touchedBy(changed), author)
+	touched := before.touchedBy(changed)
+	return before.judge(touched, before.made(touched), nil, author)
 }
 
-func (before *Register) judge(touched map[string]touch, author Author) []registration.Problem {
+// Blame is JudgeChange less the warnings in files that the change does not
+// touch, and costs what changes alone.
+func (before *Register) Blame(changed map[string]*registration.File, author Author) []registration.Problem {
+	touched := before.touchedBy(changed)
+	after := before.made(touched)
+	problems := before.judge(touched, after, after.fresh, author)
+	return slices.DeleteFunc(problems, func(p registration.Problem) bool {
+		_, isTouched := touched[p.File]
+		return !isTouched && p.Severity == registration.Warning
+	})
+}
+
+// made is what before becomes with what is touched. Unlike a snapshot, the
+// claims count what could not be built: it came first all the same.
+func (before *Register) made(touched map[string]touch) *Register {
 	changed := make(map[string]*registration.File, len(touched))
 	for path, t := range touched {
 		changed[path] = t.head
 	}
-	// Unlike a snapshot, the claims count what could not be built: it came first
-	// all the same.
-	o := Options{Now: before.o.Now, Incumbents: before.snapshot}
-	problems := before.with(changed, o, before.claimant).Problems()
+	return before.with(changed, Options{Now: before.o.Now, Incumbents: before.snapshot}, before.claimant)
+}
 
+// judge tells of the files at paths, or of all if that is nil.
+func (before *Register) judge(touched map[string]touch, after *Register, paths map[string]bool, author Author) []registration.Problem {
+	told := func(r *Register) []registration.Problem {
+		if paths == nil {
+			return r.Problems()
+		}
+		var files []*judged
+		for path := range paths {
+			if j := r.find(path); j != nil {
+				files = append(files, j)
+			}
+		}
+		slices.SortFunc(files, compareJudged)
+		return r.problemsOf(files)
+	}
+	problems := told(after)
 	known := make(map[finding]bool)
-	for _, p := range before.Problems() {
+	for _, p := range told(before) {
 		known[findingOf(p)] = true
 	}
 	for i, p := range problems {

@@ -24,6 +24,7 @@ type Register struct {
 	contested    []netip.Addr        // claimed more than once, sorted
 	lost         contest
 	campusBroken bool
+	fresh        map[string]bool // made by With: the files that may be judged otherwise than in the one before; nil: all
 }
 
 // A judged file is what it says and what is wrong with it, contests about
@@ -63,36 +64,56 @@ func (r *Register) Len() int { return len(r.files) }
 
 // Problems is every problem of every file, sorted by place. It costs what there
 // is to tell.
-func (r *Register) Problems() []registration.Problem {
-	told := r.troubled
-	if len(r.lost) > 0 {
-		told = slices.Clone(told)
-		for path := range r.lost {
-			if j := r.find(path); len(j.problems) == 0 {
-				told = append(told, j)
-			}
-		}
-		slices.SortFunc(told, func(a, b *judged) int { return byPath(a, b.file.Path) })
+func (r *Register) Problems() []registration.Problem { return r.problemsOf(r.faulty()) }
+
+// faulty are the files with problems, those about contests included, in order of
+// path.
+func (r *Register) faulty() []*judged {
+	if len(r.lost) == 0 {
+		return r.troubled
 	}
+	told := slices.Clone(r.troubled)
+	for path := range r.lost {
+		if j := r.find(path); len(j.problems) == 0 {
+			told = append(told, j)
+		}
+	}
+	slices.SortFunc(told, compareJudged)
+	return told
+}
+
+// problemsOf is every problem of some files, which are in order of path.
+func (r *Register) problemsOf(files []*judged) []registration.Problem {
 	n := 0
-	for _, j := range told {
+	for _, j := range files {
 		n += len(j.problems) + len(r.lost[j.file.Path])
 	}
 	if n == 0 {
 		return nil
 	}
 	all := make([]registration.Problem, 0, n)
-	for _, j := range told {
+	for _, j := range files {
 		all = append(all, j.problems...)
-		if len(r.lost) == 0 {
-			continue
-		}
 		if lost := r.lost[j.file.Path]; len(lost) > 0 {
 			all = append(all, lost...)
 			sortProblems(all[len(all)-len(lost)-len(j.problems):])
 		}
 	}
 	return all
+}
+
+// LeftOut counts the files that are not built, for an error.
+func (r *Register) LeftOut() (n int) {
+	for _, j := range r.faulty() {
+		// expiry-too-far is an error, and built.
+		wrong := func(p registration.Problem) bool {
+			return p.Severity != registration.Warning && p.Rule != registration.RuleExpiryTooFar
+		}
+		if slices.ContainsFunc(j.problems, wrong) || slices.ContainsFunc(r.lost[j.file.Path], wrong) {
+			n++
+		}
+	}
+	return n
 }
 
 // File is the file at a path, or nil.
@@ -262,6 +283,19 @@ func (r *Register) with(changed map[string]*registration.File, o Options, holdin
 	}
 	next.contested = contestedAmong(contested, next.claims)
 	next.lost = settle(next.contested, next.claims, holding)
+	next.fresh = make(map[string]bool, len(swapped))
+	for _, c := range swapped {
+		for _, j := range []*judged{c.was, c.is} {
+			if j != nil {
+				next.fresh[j.file.Path] = true
+			}
+		}
+	}
+	for _, lost := range []contest{r.lost, next.lost} {
+		for path := range lost {
+			next.fresh[path] = true
+		}
+	}
 	s.change(r, next, swapped)
 	return next
 }
@@ -292,7 +326,7 @@ func retold(troubled []*judged, swapped []swap) []*judged {
 		return kept
 	}
 	kept = append(kept, fresh...)
-	slices.SortFunc(kept, func(a, b *judged) int { return byPath(a, b.file.Path) })
+	slices.SortFunc(kept, compareJudged)
 	return kept
 }
 

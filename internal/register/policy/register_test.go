@@ -38,17 +38,27 @@ func FuzzWith(f *testing.F) {
 				}
 			}
 			next := have.With(changed, o)
+			full := o
+			full.Incumbents = have.Snapshot()
+			want := NewRegister(slices.Collect(maps.Values(files)), full)
 			author := []Author{{}, physicist, engineer}[r.IntN(3)]
 			all := slices.Collect(maps.Values(files))
 			if got, want := have.JudgeChange(changed, author), have.Judge(all, author); !slices.Equal(got, want) {
 				t.Fatalf("step %d: of the change alone the judgement is\n%q, want\n%q", step, got, want)
 			}
+			blame := slices.DeleteFunc(have.Judge(all, author), func(p registration.Problem) bool {
+				_, touches := have.touchedBy(changed)[p.File]
+				return p.Severity == registration.Warning && !touches
+			})
+			if got := have.Blame(changed, author); !slices.Equal(got, blame) {
+				t.Fatalf("step %d: the change is to blame for\n%q, want\n%q", step, got, blame)
+			}
+			if got, want := next.LeftOut(), leftOut(want.Problems()); got != want {
+				t.Fatalf("step %d: %d files are left out, want %d", step, got, want)
+			}
 			if got, want := have.TeamsOfChange(changed, author), have.Teams(all, author); !slices.Equal(got, want) {
 				t.Fatalf("step %d: the teams are %v, want %v", step, got, want)
 			}
-			full := o
-			full.Incumbents = have.Snapshot()
-			want := NewRegister(slices.Collect(maps.Values(files)), full)
 			sameRegister(t, step, next, want)
 			if got, want := Diff(have.Snapshot(), next.Snapshot()), Diff(have.Snapshot(), want.Snapshot()); !reflect.DeepEqual(got, want) {
 				t.Fatalf("step %d: the changes are\n%+v, want\n%+v", step, got, want)
@@ -109,6 +119,16 @@ func sameRegister(t *testing.T, step int, got, want *Register) {
 			}
 		}
 	}
+}
+
+func leftOut(problems []registration.Problem) int {
+	files := map[string]bool{}
+	for _, p := range problems {
+		if p.Severity != registration.Warning && p.Rule != registration.RuleExpiryTooFar {
+			files[p.File] = true
+		}
+	}
+	return len(files)
 }
 
 func addressesOf(r *Register) []netip.Addr {

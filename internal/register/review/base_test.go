@@ -372,7 +372,7 @@ func BenchmarkChange100k(b *testing.B) {
 					b.Fatal(err)
 				}
 				plan := change.Plan()
-				if problems := change.Problems(policy.Author{Login: "its", ID: 1}); len(problems) != 10_000 || len(plan.Added) != hosts {
+				if problems := change.Blame(policy.Author{Login: "its", ID: 1}); len(problems) != 0 || len(plan.Added) != hosts {
 					b.Fatal(len(problems), len(plan.Added))
 				}
 			}

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"example.edu/gatepost/internal/register/policy"
-	"example.edu/gatepost/internal/register/registration"
 )
 
 // A Plan is what merging does, with what a reader wants to know besides.
@@ -17,7 +16,7 @@ type Plan struct {
 // Plan spells out what merging the request does.
 func (c *Change) Plan() Plan {
 	was, is := c.Was(), c.Is()
-	p := Plan{Plan: policy.NewPlan(was, is), Faulty: faultyFiles(c.is.Problems())}
+	p := Plan{Plan: policy.NewPlan(was, is), Faulty: c.is.LeftOut()}
 	p.Warnings = p.Unexplained(was, is, touched(c.changed))
 	if c.SiteChanges() {
 		p.Warnings = append(p.Warnings, policy.PlanWarning{
@@ -25,17 +24,6 @@ func (c *Change) Plan() Plan {
 		})
 	}
 	return p
-}
-
-// faultyFiles counts the files that are left out for an error.
-func faultyFiles(problems []registration.Problem) int {
-	files := map[string]bool{}
-	for _, p := range problems {
-		if p.Severity != registration.Warning && p.Rule != registration.RuleExpiryTooFar { // which is built
-			files[p.File] = true
-		}
-	}
-	return len(files)
 }
 
 // Summary counts what happens, in one line.

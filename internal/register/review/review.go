@@ -181,6 +181,12 @@ func (c *Change) Problems(author policy.Author) []registration.Problem {
 	return c.was.JudgeChange(c.changed, author)
 }
 
+// Blame is Problems less the warnings in files that the request leaves alone. It
+// costs no more the more of those there are.
+func (c *Change) Blame(author policy.Author) []registration.Problem {
+	return c.was.Blame(c.changed, author)
+}
+
 // Teams are the teams by which the author may speak for what the request
 // touches, where their account does not.
 func (c *Change) Teams(author policy.Author) []registration.Team {

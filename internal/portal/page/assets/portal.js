@@ -95,6 +95,115 @@ const enhance = {
     };
     if (!root.dataset.over) setTimeout(look, every);
   },
+
+  // The form of /register: judged on every change, each problem beside its
+  // field once that was left; machines come and go without loading the page.
+  register(form) {
+    const byId = (id) => document.getElementById(id);
+    const hosts = byId("hosts"), blank = byId("blank-host");
+    const left = new Set(); // fields that were left once, or had a problem
+    for (const field of form.querySelectorAll("[aria-invalid]")) left.add(field.id);
+    let latest = 0, waiting = 0;
+
+    const show = (field, found) => {
+      const place = byId(field.id + "-problem");
+      if (!place) return;
+      const lines = found.map((f) => {
+        const line = document.createElement("p");
+        if (f.warning) {
+          line.className = "advice";
+          line.append(Object.assign(document.createElement("b"), { textContent: "Note:" }), " ");
+        }
+        line.append(f.message + " ", Object.assign(document.createElement("span"), { className: "hint", textContent: f.hint }));
+        return line;
+      });
+      if (place.textContent !== lines.map((l) => l.textContent).join("")) place.replaceChildren(...lines);
+      if (found.some((f) => !f.warning)) field.setAttribute("aria-invalid", "true");
+      else field.removeAttribute("aria-invalid");
+    };
+
+    const tell = (answer) => {
+      const open = answer.findings.filter((f) => !f.warning).length;
+      for (const field of form.querySelectorAll("[aria-describedby]")) {
+        show(field, left.has(field.id) ? answer.findings.filter((f) => f.field === field.id) : []);
+      }
+      const whole = answer.findings.filter((f) => !f.field && !f.warning).map((f) => f.message + " " + f.hint).join(" ");
+      byId("tally").textContent = (whole ? whole + " " : "") + (open === 0 ? "All is in order: you can send the form." : open === 1 ? "One thing is still to be filled in or mended." : open + " things are still to be filled in or mended.");
+      byId("speaks").textContent = answer.speaks;
+      byId("path").textContent = answer.path;
+      byId("file").textContent = answer.file;
+      byId("preview").hidden = false;
+      const words = document.createElement("p");
+      words.textContent = answer.fine ? "Once the Postmaster team has approved it:" : "This is told when nothing is left to be mended.";
+      const list = document.createElement("ul");
+      list.append(...answer.plan.map((line) => Object.assign(document.createElement("li"), { textContent: line })));
+      byId("plan").replaceChildren(words, list);
+    };
+
+    const judge = async () => {
+      const mine = ++latest;
+      try {
+        const answer = await fetch("/register/check", { method: "POST", body: new URLSearchParams(new FormData(form)), cache: "no-store" });
+        if (mine !== latest) return; // something was typed since
+        if (answer.ok) tell(await answer.json());
+        else if (answer.status === 401 || answer.status === 403) byId("tally").textContent = "You are not signed in any more. Sign in in another tab before you send this; what you typed stays here.";
+      } catch { /* the server is away; it judges when the form is sent */ }
+    };
+    const soon = (wait) => { clearTimeout(waiting); waiting = setTimeout(judge, wait); };
+
+    form.addEventListener("input", () => soon(400));
+    form.addEventListener("change", () => soon(50));
+    form.addEventListener("focusout", (event) => {
+      if (event.target.matches("input, select, textarea") && !left.has(event.target.id)) {
+        left.add(event.target.id);
+        soon(150); // a button that was pressed comes first
+      }
+    });
+
+    // Rows are numbered from 1, in labels, names and what refers to them.
+    const number = () => {
+      const rows = hosts.querySelectorAll("[data-row]");
+      rows.forEach((row, i) => {
+        for (const element of row.querySelectorAll("*")) {
+          for (const name of ["id", "name", "for", "aria-describedby"]) {
+            const value = element.getAttribute(name);
+            if (value) element.setAttribute(name, value.replaceAll(/\bhost-\d+-/g, "host-" + (i + 1) + "-"));
+          }
+          if (element.matches("[data-number]")) element.textContent = i + 1;
+          if (element.matches("[data-remove]")) element.value = "remove-" + (i + 1);
+        }
+      });
+      form.querySelector("[data-add]").disabled = rows.length >= Number(hosts.dataset.most);
+      return rows;
+    };
+    form.addEventListener("click", (event) => {
+      const button = event.target.closest("button");
+      if (!button) return;
+      if (button.matches("[data-add]")) {
+        const last = [...hosts.querySelectorAll("[data-row]")].pop();
+        const row = blank.content.cloneNode(true).querySelector("[data-row]");
+        if (last) row.querySelector("select").value = last.querySelector("select").value;
+        hosts.insertBefore(row, blank);
+        [...number()].pop().querySelector("input").focus();
+      } else if (button.matches("[data-remove]")) {
+        const rows = [...hosts.querySelectorAll("[data-row]")];
+        if (rows.length < 2) return; // the server empties it
+        const at = rows.indexOf(button.closest("[data-row]"));
+        rows[at].remove();
+        left.forEach((id) => { if (/^host-\d/.test(id)) left.delete(id); });
+        number()[Math.max(0, at - 1)].querySelector("input").focus();
+      } else if (button.dataset.perHour) {
+        byId("per-hour").value = button.dataset.perHour;
+        byId("per-day").value = button.dataset.perDay;
+        left.add("per-hour").add("per-day");
+      } else {
+        return;
+      }
+      event.preventDefault();
+      soon(50);
+    });
+    (byId("trouble") || byId("summary"))?.focus();
+  },
 };
 
 // renew puts a fresh section in the place of an old one, and keeps the reader's
