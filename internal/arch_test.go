@@ -68,11 +68,15 @@ var rooms = map[string][]string{
 	"internal/relay/smtpd":     {"internal/mail", "internal/register/policy", "internal/register/proof", "internal/register/registration"}, // registration: the values inside a Verdict
 
 	// The portal's rooms, below internal/portal, which alone knows them all.
-	"internal/portal/book":    {"internal/durable"},
-	"internal/portal/chart":   nil,
-	"internal/portal/fleet":   {"internal/status", "internal/durable"},
-	"internal/portal/form":    {"internal/register/registration", "internal/register/policy", "internal/register/review"},
-	"internal/portal/guard":   {"internal/config"}, // config: PortalLimits
+	"internal/portal/book":  {"internal/durable"},
+	"internal/portal/chart": nil,
+	"internal/portal/fleet": {"internal/status", "internal/durable"},
+	"internal/portal/form":  {"internal/register/registration", "internal/register/policy", "internal/register/review"},
+	"internal/portal/guard": {"internal/config"}, // config: PortalLimits
+	"internal/portal/keeper": {
+		"internal/portal/book", "internal/portal/fleet", "internal/portal/view", "internal/status", "internal/mail",
+		"internal/register/forge", "internal/register/gitsync", "internal/register/report", "internal/register/review", "internal/register/policy", "internal/register/registration",
+	},
 	"internal/portal/page":    nil,
 	"internal/portal/session": {"internal/config", "internal/mail", "internal/durable"}, // config: how people sign in
 	"internal/portal/view":    {"internal/register/gitsync", "internal/register/review", "internal/register/policy"},

@@ -33,7 +33,7 @@ func full() Request {
 		Number: 12, Kind: KindForm, Title: "Register mfp3", URL: "https://github.com/o/r/pull/12", Department: "lsa-physics",
 		By: Person{"u1", "Ann", "ann@example.edu"}, Speaks: true, Contacts: []Contact{{"Bob", "bob@Example.edu"}, {"", "bob@example.edu"}},
 		IPs: []netip.Addr{ip, netip.MustParseAddr("192.0.2.1")}, Paths: []string{"registrations/x.cue"}, Said: "s", OpenedAt: noon, State: "merged", Head: "h", MergedAs: "m", MergedBy: "cy", MergedAt: noon,
-		Checked: Check{"h", "b", "success", "no problems", noon}, Proved: map[netip.Addr]time.Time{ip: noon}, Approved: []Approval{{"cy", noon}},
+		Checked: Check{"h", "b", "success", "no problems", "**fine**", noon}, Proved: map[netip.Addr]time.Time{ip: noon}, Approved: []Approval{{"cy", noon}},
 		Live: map[string]time.Time{"relay1": noon}, Confirmed: map[netip.Addr]time.Time{ip: noon},
 		Asked:       []Ask{{ID: "comment-1", By: "cy", At: noon, Text: "Why?", MailedAt: noon, Answer: "So.", AnsweredBy: Person{Name: "Ann"}, Answered: noon, Posted: noon}},
 		ClosedWords: "no", ClosedTold: noon, Comment: "d", Status: map[string]string{"m": "s"},
@@ -257,6 +257,17 @@ func TestNothingGrowsForEver(t *testing.T) {
 	if o := b.NewestAutomatic("key "); o.Number != 5 || b.NewestAutomatic("other ").Number != 0 {
 		t.Errorf("the newest: %+v", o)
 	}
+	if at, err := b.First("relay relay1"); err != nil || !at.Equal(noon) {
+		t.Errorf("first: %s, %v", at, err)
+	}
+	b.now = func() time.Time { return noon.AddDate(5, 0, 0) }
+	if err := b.SetAutomatic(Opened{9, b.now()}, "key 9"); err != nil {
+		t.Fatal(err)
+	}
+	if at, err := b.First("relay relay1"); err != nil || !at.Equal(noon) || len(b.opened) != 2 {
+		t.Errorf("first, five years later: %s, %v, of %d", at, err, len(b.opened))
+	}
+	b.now = func() time.Time { return noon }
 	to := []string{"a@example.edu"}
 	for n := range 8 {
 		key := fmt.Sprint("mail ", n)

@@ -28,6 +28,20 @@ func (b *Book) Automatic(key string) (Opened, bool) {
 	return o, ok
 }
 
+// First is when something was noted first, such as "relay relay1": now, if it never
+// was before.
+func (b *Book) First(what string) (time.Time, error) {
+	key := firstSign + what
+	if o, ok := b.Automatic(key); ok {
+		return o.At, nil
+	}
+	at := b.now().UTC()
+	return at, b.SetAutomatic(Opened{Number: 1, At: at}, key)
+}
+
+// firstSign begins the keys of First, which are never forgotten.
+const firstSign = "first "
+
 // NewestAutomatic is the newest request whose key begins so, the zero Opened if
 // there is none.
 func (b *Book) NewestAutomatic(begins string) (newest Opened) {
@@ -61,7 +75,9 @@ func (b *Book) SetAutomatic(o Opened, keys ...string) error {
 		if i >= len(oldest)-b.most.opened && b.now().Sub(next[k].At) < keepOpened || slices.Contains(keys, k) {
 			break
 		}
-		delete(next, k)
+		if !strings.HasPrefix(k, firstSign) {
+			delete(next, k)
+		}
 	}
 	data, err := encode(next)
 	if err != nil {

@@ -57,6 +57,7 @@ type Check struct {
 	Base       string    `json:"base,omitempty"` // of the branch, that it was judged by
 	Conclusion string    `json:"conclusion"`     // success, failure, action_required
 	Title      string    `json:"title"`
+	Lead       string    `json:"lead,omitempty"` // how the comment begins, in Markdown
 	At         time.Time `json:"at"`
 }
 

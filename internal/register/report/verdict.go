@@ -35,6 +35,9 @@ func (v Verdict) Comment(t Told) string {
 	return Comment(v.lead, t, v.Body())
 }
 
+// Lead is how the comment begins.
+func (v Verdict) Lead() string { return v.lead }
+
 // Body is the comment without its beginning: what is wrong, and what merging does.
 func (v Verdict) Body() string {
 	return strings.TrimSpace(review.Comment("", v.Problems, v.Plan, v.Seen))
