@@ -145,6 +145,7 @@ type visitor struct {
 	*browser
 	t    *testing.T
 	name string
+	at   sight
 }
 
 // A sight is a screen, and how the visitor likes it.
@@ -175,7 +176,7 @@ func (s sight) withoutScripts() sight {
 func (b *browser) visitor(t *testing.T, name string, s sight) *visitor {
 	t.Helper()
 	b.step(t, "visitor", args{"name": name, "width": s.width, "height": s.height, "scripts": !s.plain, "dark": s.dark}, nil)
-	v := &visitor{browser: b, t: t, name: name}
+	v := &visitor{b, t, name, s}
 	t.Cleanup(func() {
 		var wrong []string
 		if t.Failed() { // as it was when it failed; there is no more to be asked of it
@@ -189,6 +190,9 @@ func (b *browser) visitor(t *testing.T, name string, s sight) *visitor {
 	})
 	return v
 }
+
+// in is the same visitor in a part of the test.
+func (v *visitor) in(t *testing.T) *visitor { return &visitor{v.browser, t, v.name, v.at} }
 
 func (v *visitor) do(step string, a args, value any) {
 	v.t.Helper()
@@ -243,7 +247,7 @@ func (v *visitor) choose(label, value string) {
 	v.do("choose", args{"at": args{"label": label}, "value": value}, nil)
 }
 
-// press presses a button; follow, a link.
+// press presses a button; follow, a link whose name has that text in it.
 func (v *visitor) press(button string) {
 	v.t.Helper()
 	v.do("press", args{"at": args{"role": "button", "name": button}}, nil)
@@ -251,7 +255,7 @@ func (v *visitor) press(button string) {
 
 func (v *visitor) follow(link string) {
 	v.t.Helper()
-	v.do("press", args{"at": args{"role": "link", "name": link}}, nil)
+	v.do("press", args{"at": args{"role": "link", "name": link, "loose": true}}, nil)
 }
 
 // arrive waits for the page whose path matches a pattern, and returns it.
@@ -271,11 +275,14 @@ func (v *visitor) look(name string) {
 	for _, s := range screens {
 		var wrong []string
 		v.do("judge", args{"width": s.width, "height": s.height, "dark": s.dark}, &wrong)
-		v.do("picture", args{"file": filepath.Join(v.pictures, fmt.Sprintf("%s-%s.png", name, s.name))}, nil)
+		if s.width == wide.width != s.dark { // wide and light, narrow and dark: two show all
+			v.do("picture", args{"file": filepath.Join(v.pictures, fmt.Sprintf("%s-%s.png", name, s.name))}, nil)
+		}
 		for _, w := range wrong {
 			v.t.Errorf("%s, %s: %s", name, s.name, w)
 		}
 	}
+	v.do("screen", args{"width": v.at.width, "height": v.at.height, "dark": v.at.dark}, nil)
 	var title string
 	v.do("title", args{}, &title)
 	if before, _, ok := strings.Cut(title, " – "); !ok || before == "" {

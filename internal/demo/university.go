@@ -55,7 +55,7 @@ departments: {
 	}
 	"library": {
 		name: "University Library"
-		speakers: [{github: "lib-robin-vance", id: 90000601}]
+		speakers: [{email: "robin@library.demo.example"}]
 		contactDomains: ["library.demo.example"]
 	}
 	"museum": {
@@ -65,7 +65,7 @@ departments: {
 	}
 	"physics": {
 		name: "Physics"
-		speakers: [{github: "physics-dana-ito", id: 90000801}]
+		speakers: [{email: "dana@physics.demo.example"}, {github: "physics-tom-brandvold", id: 90000801}]
 		contactDomains: ["physics.demo.example"]
 	}
 }

@@ -2,13 +2,18 @@ package portal
 
 import (
 	"log/slog"
+	"time"
 
 	"example.edu/gatepost/internal/config"
 	"example.edu/gatepost/internal/portal/fleet"
 )
 
-// newFleet is the relays of a configuration; nil where it names none.
-func newFleet(relays []config.PortalRelay, log *slog.Logger) (*fleet.Fleet, error) {
+// usually is how often each relay is asked at least.
+const usually = 5 * time.Second
+
+// newFleet is the relays of a configuration; nil where it names none. They are
+// asked as often as the register, if that is more often than usual.
+func newFleet(relays []config.PortalRelay, poll time.Duration, log *slog.Logger) (*fleet.Fleet, error) {
 	if len(relays) == 0 {
 		return nil, nil
 	}
@@ -16,5 +21,5 @@ func newFleet(relays []config.PortalRelay, log *slog.Logger) (*fleet.Fleet, erro
 	for _, r := range relays {
 		sources = append(sources, fleet.Source{Name: r.Name, URL: r.URL, TokenFile: r.TokenFile, OperatorTokenFile: r.OperatorTokenFile, CAFile: r.CAFile})
 	}
-	return fleet.New(fleet.Options{Sources: sources, Logger: log})
+	return fleet.New(fleet.Options{Sources: sources, Every: min(poll, usually), Logger: log})
 }

@@ -73,7 +73,7 @@ const steps = {
   async check({ page }, { at }) { await find(page, at).check(); },
   async press({ page }, { at }) { await find(page, at).click(); },
   async see({ page }, { text, within }) {
-    await page.locator(within ?? "body").getByText(text).first().waitFor({ state: "visible" });
+    await page.locator(within ?? "body").getByText(text).filter({ visible: true }).first().waitFor();
   },
   async arrive({ page }, { pattern }) {
     await page.waitForURL((url) => new RegExp(pattern).test(url.pathname + url.search));
@@ -95,10 +95,14 @@ const steps = {
     });
   },
 
-  // What axe-core finds wrong with the page as it stands, and what is wider than the screen.
-  async judge({ page }, { width, height, dark }) {
+  async screen({ page }, { width, height, dark }) {
     await page.setViewportSize({ width, height });
     await page.emulateMedia({ colorScheme: dark ? "dark" : "light" });
+  },
+  // What axe-core finds wrong with the page as it stands, and what is wider than the screen.
+  async judge(visitor, sight) {
+    const { page } = visitor;
+    await steps.screen(visitor, sight);
     if (!(await page.evaluate(() => typeof window.axe === "object"))) await page.evaluate(axe);
     return page.evaluate(async () => {
       const found = await window.axe.run(document, {
