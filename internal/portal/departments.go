@@ -66,7 +66,7 @@ func (s *server) departments(w http.ResponseWriter, r *http.Request, who session
 
 // speaks reports whether somebody speaks for a department.
 func speaks(who session.Person, d *registration.Department) bool {
-	return policy.Author{Login: who.Email}.SpeaksFor(d)
+	return policy.Author{Email: who.Email}.SpeaksFor(d)
 }
 
 // A departmentPage is all addresses of a department.

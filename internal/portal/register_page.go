@@ -99,16 +99,38 @@ func (p *registerBody) Label() string {
 
 // A remark is a finding, fit for a page.
 type remark struct {
-	Field, Message, Hint string
-	Warning              bool
+	Field, Label, Message, Hint string
+	Warning                     bool
 }
 
 func remarksOf(found []form.Finding) []remark {
 	list := make([]remark, len(found))
 	for i, f := range found {
-		list[i] = remark{f.Field, asSentence(f.Message), asSentence(f.Hint), f.Warning}
+		list[i] = remark{f.Field, labelOf(f.Field), asSentence(f.Message), asSentence(f.Hint), f.Warning}
 	}
 	return list
+}
+
+// labelOf is what a field is called in a list of what is wrong; "" for the
+// whole.
+func labelOf(field string) string {
+	if label := labels[field]; label != "" {
+		return label
+	}
+	rest, ok := strings.CutPrefix(field, "host-")
+	if !ok {
+		return ""
+	}
+	number, name, _ := strings.Cut(rest, "-")
+	return "Machine " + number + ", " + labels[name]
+}
+
+var labels = map[string]string{ // read only
+	form.FieldDepartment: "Department", form.FieldContactName: "Contact", form.FieldContactEmail: "Mail address",
+	form.FieldPurpose: "What for", form.FieldWhyNoAuth: "Why no sign-in", form.FieldPasted: "List", form.FieldSenders: "Senders", form.FieldBounces: "Who is told",
+	form.FieldPerHour: "In an hour", form.FieldPerDay: "In a day", form.FieldExpires: "Last day", form.FieldComment: "For the Postmaster team",
+	form.FieldAcceptPolicies: "Conditions", form.FieldAcceptNotBulk: "Conditions", form.FieldAcceptNotDesktop: "Conditions", form.FieldAcceptNoServer: "Conditions",
+	form.RowIP: "address", form.RowName: "name", form.RowKind: "kind", form.RowTLS: "encryption", form.RowBareLF: "line ends", form.RowCommands: "commands", form.RowAddHeaders: "headers",
 }
 
 // Errors are the findings that keep the form from being sent.

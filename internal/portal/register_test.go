@@ -292,3 +292,15 @@ func TestTheFormIsAccessible(t *testing.T) {
 		}
 	}
 }
+
+// Somebody who speaks for a department by their address is told so, and so are
+// those who review the request.
+func TestASpeakersForm(t *testing.T) {
+	d := &registration.Department{ID: "lab", Speakers: []registration.Speaker{{Email: "Dana@Physics.example.edu"}}}
+	if !speaks(*dana, d) || speaks(*pat, d) || speaks(session.Person{}, d) {
+		t.Error("who speaks by mail address is not known")
+	}
+	if github := (&registration.Department{Speakers: []registration.Speaker{{GitHub: "dana@physics.example.edu"}}}); speaks(*dana, github) {
+		t.Error("a login of the forge is taken for an address")
+	}
+}

@@ -374,3 +374,40 @@ func TestParse(t *testing.T) {
 		t.Errorf("%d rows; %q", len(got.Hosts), told(got.Cut))
 	}
 }
+
+// The words are the register's, but where those are about a file's syntax: what
+// is empty is called so, and nobody is told to write a line of CUE.
+func TestTheFormsWords(t *testing.T) {
+	base := sampleOf(t)
+	for _, tt := range []struct {
+		field, message, hint string
+		edit                 func(*Values)
+	}{
+		{"department", "department is empty", "choose your department from the list", func(v *Values) { v.Department = "" }},
+		{"purpose", "purpose is empty", "What the mail is for, in 10 to 1000 characters.", func(v *Values) { v.Purpose = "\n" }},
+		{"purpose", "purpose must have at least 10 characters, and has 5", "What the mail is for", func(v *Values) { v.Purpose = "short" }},
+		{"host-1-ip", "ip is empty", "", func(v *Values) { v.Hosts[0] = Host{} }},
+		{"host-2-ip", "ip is empty", "", func(v *Values) { v.Hosts = []Host{{}, {Name: "a.umich.edu", Kind: "other"}} }},
+		{"host-1-ip", `"8.8.8" is not an IP address`, "write four numbers", func(v *Values) { v.Hosts[0].IP = "8.8.8" }},
+		{"host-2-kind", "kind is empty", "choose the closest one", func(v *Values) { v.Hosts = append(v.Hosts, Host{IP: "141.211.13.178", Name: "a.umich.edu"}) }},
+		{"per-hour", "perHour is empty", "The most messages in any hour, from 1 to 100000.", func(v *Values) { v.PerHour = " " }},
+		{"per-hour", "volume.perHour must be a whole number, and text stands here", "The most messages in any hour", func(v *Values) { v.PerHour = "lots" }},
+		{"expires", "expires is empty", "year-month-day", func(v *Values) { v.Expires = "" }},
+		{"accept-not-bulk", "not accepted: notBulk", "the relay is not for bulk mail", func(v *Values) { v.Accept.NotBulk = false }},
+	} {
+		v := filled()
+		tt.edit(&v)
+		j, err := Judge(base, v, Options{Now: today()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(j.Findings) != 1 || j.Findings[0].Field != tt.field || j.Findings[0].Message != tt.message || !strings.Contains(j.Findings[0].Hint, tt.hint) {
+			t.Errorf("got %+v, want %s: %s", j.Findings, tt.field, tt.message)
+		}
+		for _, f := range j.Findings {
+			if strings.Contains(f.Hint, ": \"") && !strings.Contains(f.Hint, "write") {
+				t.Errorf("the hint is a line of a file: %q", f.Hint)
+			}
+		}
+	}
+}

@@ -94,10 +94,8 @@ func FuzzForm(f *testing.F) {
 		sent[name] = nil
 	}
 	names := slices.Sorted(maps.Keys(sent))
-	for _, text := range hostile {
-		for i := range names {
-			f.Add(text, uint64(1)<<i)
-		}
+	for i, text := range hostile { // TestHostileTexts has them in every field
+		f.Add(text, uint64(1)<<(i%len(names)))
 	}
 	f.Fuzz(func(t *testing.T, text string, mask uint64) {
 		sent := fine.Encode()

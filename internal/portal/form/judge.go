@@ -188,8 +188,41 @@ func (j *judge) tell(p registration.Problem, path string, places registration.Pl
 		j.amiss[place] = true
 	}
 	f := Finding{Field: j.field(place), Rule: p.Rule, Message: p.Message, Hint: p.Hint, Warning: warning}
+	switch name, empty := j.empty(place); {
+	case p.Rule == registration.RuleAccept:
+		f.Message = "not accepted: " + name
+	case empty && p.Rule == registration.RuleSchema, empty && p.Rule == registration.RuleBadIP:
+		f.Message = name + " is empty" // whatever type it should have
+	}
 	f.Hint = inAForm(f)
 	j.add(f)
+}
+
+// empty reports whether nothing was filled in at a place, and what it is called
+// in a file.
+func (j *judge) empty(place string) (name string, empty bool) {
+	name = place[strings.LastIndexByte(place, '.')+1:]
+	value, known := map[string]string{
+		"department": j.draft.Department, "contact.name": j.draft.ContactName, "contact.email": j.draft.ContactEmail,
+		"purpose": j.draft.Purpose, "whyNoAuth": j.draft.WhyNoAuth, "volume.perHour": j.draft.PerHour, "volume.perDay": j.draft.PerDay, "expires": j.draft.Expires,
+	}[place]
+	rest, ok := strings.CutPrefix(place, "hosts")
+	switch {
+	case known:
+		return name, value == ""
+	case !ok:
+		return name, false
+	case rest == "" && len(j.rows) == 0:
+		return "ip", true
+	}
+	number, _, _ := strings.Cut(strings.TrimPrefix(rest, "."), ".")
+	host, err := strconv.Atoi(number)
+	if err != nil || host >= len(j.rows) {
+		return name, false
+	}
+	row := j.v.Hosts[j.rows[host]]
+	value, known = map[string]string{"ip": row.IP, "name": row.Name, "kind": row.Kind}[name]
+	return name, known && strings.TrimSpace(value) == ""
 }
 
 // field is that of a place in the file; "" if it is none.
@@ -243,7 +276,11 @@ func inAForm(f Finding) string {
 	case f.Rule == registration.RuleIPDuplicate && strings.Contains(f.Message, "in this file already"):
 		return "remove one of the two"
 	}
-	return strings.TrimPrefix(f.Hint, "take the quotes away: ")
+	hint := strings.TrimPrefix(f.Hint, "take the quotes away: ")
+	if plain, _, example := strings.Cut(hint, " For example: "); example && plain != "" { // of a line of a file
+		hint = plain
+	}
+	return hint
 }
 
 // rest judges what can be judged although the file makes no sense as it is: the
