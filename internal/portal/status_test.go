@@ -150,7 +150,7 @@ func TestStatusForOthers(t *testing.T) {
 	a := &relaySaid{report: busy(time.Now())}
 	s := statusServer(t, dana, a)
 	_, body := get(t, s, "/status")
-	has(t, body, "1 of 1 relay takes mail", "cccccccccccc", "!192.0.2", "!make room", "!mx.example.org", "!registrations/", "!Block an address", "!connection", "!<svg")
+	has(t, body, "The relay takes mail", "cccccccccccc", "!192.0.2", "!make room", "!mx.example.org", "!registrations/", "!Block an address", "!connection", "!<svg")
 	for _, path := range []string{"/status/block", "/status/orders/x"} {
 		if code, _ := get(t, s, path); code != http.StatusForbidden {
 			t.Errorf("%s is %d", path, code)
@@ -230,6 +230,36 @@ func TestOrdersOfPostmasters(t *testing.T) {
 	}
 }
 
+// FuzzOrders: whatever is typed, it is an order or a problem beside its field.
+func FuzzOrders(f *testing.F) {
+	f.Add("block", "192.0.2.1", "spam", "1h", "", "yes", "yes")
+	f.Add("release", "registrations/x.cue", evil, "24h", "b", "yes", "")
+	f.Add("unblock", "\x00", "\xff\xfe", "\r\n", "\u202e", "", "no")
+	f.Fuzz(func(t *testing.T, verb, about, reason, length, relay, confirm, wide string) {
+		verb = []string{"block", "unblock", "release"}[len(verb)%3]
+		a := &relaySaid{report: busy(time.Now())}
+		s := testServer(t, pat)
+		var err error
+		s.fleet, err = fleet.New(fleet.Options{Sources: []fleet.Source{{Name: "a", OperatorTokenFile: "/t"}}, Dial: func(fleet.Source) (fleet.Client, error) { return a, nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := post(t, s, "/status/"+verb, url.Values{"prefix": {about}, "registration": {about}, "reason": {reason}, "for": {length}, "relay": {relay}, "confirm": {confirm}, "wide": {wide}})
+		switch w.Code {
+		case http.StatusUnprocessableEntity:
+			if len(a.told) > 0 || !strings.Contains(w.Body.String(), `aria-invalid="true"`) || strings.Contains(w.Body.String(), "<script>") {
+				t.Errorf("%v\n%s", a.told, w.Body)
+			}
+		case http.StatusSeeOther:
+			if code, body := get(t, s, w.Header().Get("Location")); code != http.StatusOK || len(a.told) != 1 || strings.Contains(body, "<script>") {
+				t.Errorf("%d %v\n%s", code, a.told, body)
+			}
+		default:
+			t.Errorf("%d\n%s", w.Code, w.Body)
+		}
+	})
+}
+
 // nextEvent reads one server-sent event, comments and other fields aside.
 func nextEvent(t *testing.T, in *bufio.Scanner) (name, data string) {
 	t.Helper()
@@ -271,7 +301,7 @@ func TestStatusIsLive(t *testing.T) {
 	in := bufio.NewScanner(resp.Body)
 	in.Buffer(nil, 1<<20)
 	name, data := nextEvent(t, in)
-	has(t, name+data, "status", `id="live-summary"`, "1 of 1 relay takes mail", "!<html", "!<form", "!<script>alert")
+	has(t, name+data, "status", `id="live-summary"`, "The relay takes mail", "!<html", "!<form", "!<script>alert")
 	a.change(func(r *relaySaid) { r.err = errors.New("gone") })
 	for !strings.Contains(data, "a: no answer") {
 		_, data = nextEvent(t, in)
@@ -320,14 +350,15 @@ func TestRelaysInWords(t *testing.T) {
 	behind := relayCard{Name: "b", State: "takes mail", Mark: "good", Behind: true}
 	down := relayCard{Name: "c", State: "no answer", Mark: "bad"}
 	for want, relays := range map[string][]relayCard{
-		"The portal has been told of no relays.":                                    nil,
-		"The relays have not been asked yet.":                                       {{Name: "a"}},
-		"2 of 2 relays take mail, with the newest register.":                        {up, up},
-		"2 of 2 relays take mail; the newest register is not in force on b.":        {up, behind},
-		"1 of 2 relays takes mail (c: no answer).":                                  {up, down},
-		"1 of 2 relays takes mail.":                                                 {up, {Name: "d"}},
-		"1 of 1 relay takes mail, with the newest register. 21 things need a look.": {{Mark: "good", Newest: true, Findings: make([]status.Finding, 20), FindingsMore: 1}},
-		"0 of 2 relays take mail (c: no answer; c: no answer).":                     {down, down},
+		"The portal has been told of no relays.":                                 nil,
+		"The relays have not been asked yet.":                                    {{Name: "a"}},
+		"2 of 2 relays take mail, with the newest register.":                     {up, up},
+		"2 of 2 relays take mail; the newest register is not in force on b.":     {up, behind},
+		"1 of 2 relays takes mail (c: no answer).":                               {up, down},
+		"1 of 2 relays takes mail.":                                              {up, {Name: "d"}},
+		"The relay takes mail, with the newest register. 21 things need a look.": {{Mark: "good", Newest: true, Findings: make([]status.Finding, 20), FindingsMore: 1}},
+		"The relay takes no mail, or nobody knows (c: no answer).":               {down},
+		"0 of 2 relays take mail (c: no answer; c: no answer).":                  {down, down},
 	} {
 		got, good := relaysInWords(relays, true)
 		if got != want || good != (strings.HasSuffix(want, "newest register.")) {

@@ -13,6 +13,7 @@ import (
 	"example.edu/gatepost/internal/portal/chart"
 	"example.edu/gatepost/internal/portal/fleet"
 	"example.edu/gatepost/internal/portal/view"
+	"example.edu/gatepost/internal/relay/blocks"
 	"example.edu/gatepost/internal/status"
 )
 
@@ -222,7 +223,14 @@ func relaysInWords(relays []relayCard, branch bool) (text string, good bool) {
 	if asked == 0 {
 		return "The relays have not been asked yet.", false
 	}
-	text = fmt.Sprintf("%d of %s %s mail", up, counted(len(relays), "relay", "relays"), map[bool]string{true: "takes", false: "take"}[up == 1])
+	switch {
+	case len(relays) > 1:
+		text = fmt.Sprintf("%d of %d relays %s mail", up, len(relays), map[bool]string{true: "takes", false: "take"}[up == 1])
+	case up == 1:
+		text = "The relay takes mail"
+	default:
+		text = "The relay takes no mail, or nobody knows"
+	}
 	if len(bad) > 0 {
 		text += " (" + strings.Join(bad, "; ") + ")"
 	}
@@ -273,7 +281,7 @@ func blocksOf(relays []fleet.Relay, g *view.Register, now time.Time) []blockRow 
 	if g != nil {
 		for _, b := range g.Base.Snapshot().Blocks() {
 			if b.Until.IsZero() || b.Until.After(now) {
-				out = append(out, blockRow{Prefix: b.Prefix.String(), Reason: clipped(b.Reason), Since: b.Since, Until: b.Until, File: b.Path})
+				out = append(out, blockRow{Prefix: blocks.Text(b.Prefix), Reason: clipped(b.Reason), Since: b.Since, Until: b.Until, File: b.Path})
 			}
 		}
 	}

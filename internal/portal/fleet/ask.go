@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
@@ -156,8 +157,12 @@ func (f *Fleet) order(ctx context.Context, name, who, what, about, reason string
 	for i, r := range to {
 		asking.Go(func() {
 			out[i] = r.order(ctx, do)
+			var why slog.Attr // what is empty is left out
+			if out[i].State != Done {
+				why = slog.String("err", out[i].Text)
+			}
 			f.log.Warn("a postmaster's order", "event", "fleet.order", "relay", r.source.Name, "order", what, "about", clean(about),
-				"operator", who, "reason", clean(reason), "result", out[i].State, "err", out[i].Text)
+				"operator", who, "reason", clean(reason), "result", out[i].State, why)
 			r.soon()
 		})
 	}
