@@ -8,13 +8,10 @@ import (
 	"time"
 
 	"example.edu/gatepost/internal/portal/book"
+	"example.edu/gatepost/internal/portal/keeper"
 	"example.edu/gatepost/internal/portal/session"
 	"example.edu/gatepost/internal/register/forge"
 )
-
-// ErrNoQuestion is the error of an answer to what nobody asked, or what was
-// answered already.
-var ErrNoQuestion = errors.New("there is no such question, or it has an answer")
 
 // An answerer takes the answer to a postmaster's question to the forge.
 type answerer interface {
@@ -83,7 +80,7 @@ func (s *server) answerRequest(w http.ResponseWriter, r *http.Request, who sessi
 	err := s.answers.Answer(r.Context(), d.Number, r.PostForm.Get("question"), bookPerson(who), text)
 	s.dossiers.forget()
 	switch {
-	case errors.Is(err, ErrNoQuestion):
+	case errors.Is(err, keeper.ErrNoQuestion):
 		s.showRequest(w, r, who, http.StatusConflict, "That question has an answer already, or is not there any more.", text)
 	case err != nil:
 		s.log.Warn("an answer was not taken", "event", "portal.forge_failed", "err", err)

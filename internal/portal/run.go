@@ -21,6 +21,7 @@ import (
 	"example.edu/gatepost/internal/portal/book"
 	"example.edu/gatepost/internal/portal/fleet"
 	"example.edu/gatepost/internal/portal/guard"
+	"example.edu/gatepost/internal/portal/keeper"
 	"example.edu/gatepost/internal/portal/page"
 	"example.edu/gatepost/internal/portal/session"
 	"example.edu/gatepost/internal/portal/view"
@@ -51,10 +52,12 @@ type portal struct {
 	config   *config.Portal
 	registry *prometheus.Registry
 	server   *server
+	mirror   *gitsync.Mirror
 	view     *view.View
 	fleet    *fleet.Fleet
 	hook     *webhook.Server // nil: none
 	guard    *guard.Guard
+	keeper   *keeper.Keeper
 	ln       net.Listener
 }
 
@@ -121,6 +124,7 @@ func (p *portal) prepare(ctx context.Context, o Options, steps *lifecycle.Steps)
 	if err := p.openProofs(); err != nil {
 		return err
 	}
+	p.openKeeper()
 	if err := p.openWebhook(); err != nil {
 		return err
 	}
@@ -212,6 +216,7 @@ func (p *portal) openRegister(ctx context.Context, steps *lifecycle.Steps) error
 	s.base = c.Register.Branch
 	s.dossiers = newDossiers(s.forge, s.now)
 	s.wake = p.wake
+	p.mirror = mirror
 	return p.openFleet(mirror)
 }
 
@@ -269,6 +274,31 @@ func (p *portal) openProofs() error {
 	return nil
 }
 
+// openKeeper makes the reporter.
+func (p *portal) openKeeper() {
+	c, s := p.config, p.server
+	o := keeper.Options{
+		Forge: s.forge, Book: s.book, Register: p.view.Now, Repo: p.mirror.Repo, Branch: c.Register.Branch, URL: c.URL,
+		Author: forge.Person{Name: c.Site.Service + ", " + c.Site.Name, Email: c.Site.Postmaster.String()},
+		Poll:   c.Register.Poll, RenewAhead: c.Reporter.Renewals.Ahead, RemoveSilent: c.Reporter.Removals.Silent, MirrorsBlocks: c.Reporter.Blocks,
+		Logger: p.log, Registerer: p.registry,
+	}
+	if p.fleet != nil {
+		o.Relays = p.fleet
+	}
+	if c.Mail.Server != "" {
+		o.Mailer = &keeper.SMTP{Server: c.Mail.Server, From: c.Mail.From, Name: c.Site.Service + ", " + c.Site.Name, TLS: c.Mail.TLS, Now: s.now}
+	}
+	for _, a := range c.Reporter.Askers {
+		o.Askers = append(o.Askers, forge.Account{ID: a.ID, Login: a.GitHub})
+	}
+	if github, ok := s.forge.(*forge.GitHub); ok {
+		o.Self = github.Me
+	}
+	p.keeper = keeper.New(o)
+	s.answers = p.keeper
+}
+
 // openWebhook makes what takes the forge's deliveries.
 func (p *portal) openWebhook() error {
 	hook := p.config.Register.Webhook
@@ -316,6 +346,7 @@ func (p *portal) openGuard() (err error) {
 func (p *portal) wake() {
 	p.server.dossiers.forget()
 	p.view.Wake()
+	p.keeper.Wake()
 }
 
 // start lets everything run, the visitors last.
@@ -324,6 +355,7 @@ func (p *portal) start(steps *lifecycle.Steps) {
 	if p.fleet != nil {
 		steps.Start(lifecycle.Loop{Name: "relays", Run: p.fleet.Run})
 	}
+	steps.Start(lifecycle.Loop{Name: "reporter", Run: p.keeper.Run})
 	if p.hook != nil {
 		steps.Start(lifecycle.Loop{Name: "webhook", Run: p.hook.Run})
 	}

@@ -251,6 +251,13 @@ func (g *GitHub) account(ctx context.Context) (int64, error) {
 	return who.ID, err
 }
 
+// Me is the account that this client writes as: a person's, or an App's. Its login
+// may be left out.
+func (g *GitHub) Me(ctx context.Context) (Account, error) {
+	id, err := g.account(ctx)
+	return Account{ID: id}, err
+}
+
 // Self is the account that a person's token stands for.
 func (g *GitHub) Self(ctx context.Context) (Account, error) {
 	var u *github.User
