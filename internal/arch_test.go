@@ -90,6 +90,7 @@ var rooms = map[string][]string{
 	"internal/portal":       {"*"},
 	"cmd/gatepostd":         {"internal/daemon"},
 	"cmd/gatepost":          {"internal/cli"},
+	"cmd/gatepost-portal":   {"internal/portal"},
 }
 
 // loops are the run loops: they meet in daemon, never one another.

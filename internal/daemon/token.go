@@ -51,7 +51,7 @@ func warnings(c *config.Relay) (out []warning) {
 		files = append(files, struct{ field, path string }{fmt.Sprintf("deliver.dkim[%d].keyFile", i), k.KeyFile})
 	}
 	for _, f := range files {
-		if who := exposed(f.path); who != "" {
+		if who := credential.Exposed(f.path); who != "" {
 			out = append(out, exposedWarning(f.field, f.path, who))
 		}
 	}
@@ -78,21 +78,4 @@ func warnings(c *config.Relay) (out []warning) {
 
 func exposedWarning(field, path, who string) warning {
 	return warning{fmt.Sprintf("%s: %s holds a secret, and %s", field, path, who), "chmod 0640 " + path + ", or 0600"}
-}
-
-// exposed says who else may use a file; "" if nobody may, or there is none.
-func exposed(path string) string {
-	info, err := os.Stat(path)
-	if path == "" || err != nil {
-		return ""
-	}
-	switch mode := info.Mode().Perm(); {
-	case mode&0o002 != 0:
-		return "everybody on this machine may write it"
-	case mode&0o004 != 0:
-		return "everybody on this machine may read it"
-	case mode&0o020 != 0:
-		return "its group may write it"
-	}
-	return ""
 }

@@ -76,7 +76,7 @@ func (r *relay) reloadWebhookSecret() {
 	} else {
 		r.hook.server.SetSecret(secret)
 		r.log.Info("webhook's secret loaded", "event", "webhook.secret_loaded")
-		if who := exposed(r.hook.file); who != "" {
+		if who := credential.Exposed(r.hook.file); who != "" {
 			w := exposedWarning("register.webhook.secretFile", r.hook.file, who)
 			r.log.Warn("the configuration has a problem", "event", "config.warning", "problem", w.problem, "hint", w.hint)
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -74,6 +75,11 @@ func (s *server) propose(ctx context.Context, who session.Person, reg *view.Regi
 }
 
 func (s *server) openRequest(ctx context.Context, who session.Person, reg *view.Register, c change) (number int, problem string) {
+	if s.mayOpen != nil {
+		if wait, ok := s.mayOpen(who.ID); !ok {
+			return 0, fmt.Sprintf("You have opened as many requests as one person may in a day. The next one can be opened in %d minutes, or by a colleague.", wait/time.Minute+1)
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, forgeFor)
 	defer cancel()
 	p := forge.Proposal{Base: s.base, Parent: reg.Commit, Name: c.Name, Title: c.Title, Body: c.Body, Author: person(who), At: s.now()}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,12 +52,14 @@ type portal struct {
 	registry *prometheus.Registry
 	server   *server
 	mirror   *gitsync.Mirror
+	sessions *session.Sessions
 	view     *view.View
 	fleet    *fleet.Fleet
 	hook     *webhook.Server // nil: none
 	guard    *guard.Guard
 	keeper   *keeper.Keeper
 	ln       net.Listener
+	metrics  net.Listener // for /metrics; nil: none
 }
 
 // Run serves the portal until ctx ends, and returns nil if everything that was
@@ -112,9 +113,10 @@ func (p *portal) prepare(ctx context.Context, o Options, steps *lifecycle.Steps)
 	if s.pages, err = page.New(site, p.log); err != nil {
 		return err
 	}
-	if s.sessions, err = p.openSessions(); err != nil {
+	if p.sessions, err = p.openSessions(); err != nil {
 		return err
 	}
+	s.sessions = p.sessions
 	if s.book, err = book.Open(book.Options{Dir: filepath.Join(c.State, "book"), Logger: p.log, Now: time.Now}); err != nil {
 		return err
 	}
@@ -144,7 +146,7 @@ func (p *portal) prepare(ctx context.Context, o Options, steps *lifecycle.Steps)
 		return nil
 	})
 	p.log.Info("listening", "event", "portal.listen", "address", p.ln.Addr().String())
-	return nil
+	return p.openMetrics(ctx, steps)
 }
 
 // newSite is the look that the configuration asks for, or the demo's.
@@ -156,15 +158,9 @@ func newSite(c *config.Portal, demo bool) (page.Site, error) {
 	if c.Site.Logo == "" {
 		return site, nil
 	}
-	data, err := os.ReadFile(c.Site.Logo) // bounded when the configuration was read
-	if err != nil {
-		return site, fmt.Errorf("reading the logo: %w", err)
-	}
-	site.Logo, site.LogoType = data, "image/png"
-	if strings.EqualFold(filepath.Ext(c.Site.Logo), ".svg") {
-		site.LogoType = "image/svg+xml"
-	}
-	return site, nil
+	var err error
+	site.Logo, site.LogoType, err = readLogo(c.Site.Logo)
+	return site, err
 }
 
 // accentOf makes the site's colour fit to be read on both grounds of style.css.
@@ -330,14 +326,15 @@ func (p *portal) openGuard() (err error) {
 			who, _ := s.sessions.Who(r)
 			return who.ID
 		},
-		Light:  func(r *http.Request) bool { return r.URL.Path == "/register/check" },
-		Bodies: map[string]int64{webhook.Path: webhook.MaxBody},
+		Origins: p.sessions.Origins,
+		Light:   func(r *http.Request) bool { return r.URL.Path == "/register/check" },
+		Bodies:  map[string]int64{webhook.Path: webhook.MaxBody},
 		Tell: func(w http.ResponseWriter, r *http.Request, status int, words guard.Words) {
 			s.pages.Fail(w, r, status, page.Frame{}, page.Failure{Heading: words.Heading, Text: words.Text, Next: words.Next})
 		},
 	})
 	if p.guard != nil {
-		s.stream = p.guard.Stream
+		s.stream, s.mayOpen = p.guard.Stream, p.guard.Opening
 	}
 	return err
 }
@@ -358,6 +355,9 @@ func (p *portal) start(steps *lifecycle.Steps) {
 	steps.Start(lifecycle.Loop{Name: "reporter", Run: p.keeper.Run})
 	if p.hook != nil {
 		steps.Start(lifecycle.Loop{Name: "webhook", Run: p.hook.Run})
+	}
+	if p.metrics != nil {
+		steps.Start(lifecycle.Loop{Name: "metrics", Run: p.serveMetrics})
 	}
 	steps.Start(lifecycle.Loop{Name: "pages", Run: p.serve})
 }

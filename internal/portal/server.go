@@ -54,6 +54,11 @@ type server struct {
 	end      <-chan struct{}                 // closed when the portal ends
 	stream   func(http.Handler) http.Handler // lets a handler go on and on; nil: as it is
 	relays   relays                          // nil: none
+
+	// mayOpen takes one of the requests that a person may open in a day, or says
+	// when there is one again; nil: as many as they like.
+	mayOpen func(person string) (wait time.Duration, ok bool)
+
 	forge    desk
 	base     string // the branch that requests are merged into
 	dossiers *dossiers
@@ -69,7 +74,7 @@ type server struct {
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /static/", s.pages.Static())
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	s.probeRoutes(mux)
 	s.sessions.Routes(mux)
 	s.homeRoutes(mux)
 	s.registerRoutes(mux)

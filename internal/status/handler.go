@@ -34,7 +34,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{o: o}
 	if o.Gatherer != nil {
-		s.metrics = newMetricsHandler(o.Gatherer)
+		s.metrics = Metrics(o.Gatherer)
 	}
 	return s
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// newMetricsHandler serves what a gatherer has. One broken collector does not
+// Metrics serves what a gatherer has. One broken collector does not
 // hide the others, and a crowd of scrapers cannot pile up.
-func newMetricsHandler(g prometheus.Gatherer) http.Handler {
+func Metrics(g prometheus.Gatherer) http.Handler {
 	return promhttp.HandlerFor(g, promhttp.HandlerOpts{
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: 4,
