@@ -42,7 +42,7 @@ var ErrWish = errors.New("this cannot be done in one request")
 // Fulfil makes the change that a wish asks for: a registration that has an
 // address to be renewed holds until the day, all of it; an address to be removed
 // goes out of its registration, and the file goes with its last one. What a file
-// says otherwise stays, comments in it do not. An error is ErrWish, with a reason
+// says otherwise stays, comments too. An error is ErrWish, with a reason
 // in words, or of the register's own.
 func Fulfil(base *review.Base, w Wish, now time.Time) (*Batch, error) {
 	b := &Batch{Department: w.Department, until: w.Until.UTC().Format(time.DateOnly)}
@@ -96,7 +96,8 @@ func Fulfil(base *review.Base, w Wish, now time.Time) (*Batch, error) {
 				}
 			}
 		}
-		text, _ := registration.FormatDraft(d, "")
+		head := keepRemarks(base, files[path], &d)
+		text, _ := registration.FormatDraft(d, head)
 		b.Edits = append(b.Edits, review.Edit{Path: path, Data: text})
 	}
 	if len(b.Edits) == 0 {

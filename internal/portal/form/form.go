@@ -13,7 +13,8 @@
 //   - What was typed is never lost, up to the bounds on each field, and where
 //     something is over one, it is said so beside the field.
 //   - A file has nothing in it but the values of the form and what
-//     registration.FormatDraft puts around them. Each is quoted there.
+//     registration.FormatDraft puts around them. Each is quoted there. One that
+//     was there before keeps its comments.
 //   - A file that Judge finds no error in is one that "gatepost check" accepts.
 //   - In a request's title there is no text of the visitor's but a host name that
 //     has passed the rules; in its description it stands in code spans or a fenced
@@ -273,7 +274,7 @@ func Of(f *registration.File, now time.Time) Values {
 		From:    f.Path, Sum: sumOf(f),
 	}
 	for _, h := range d.Hosts {
-		v.Hosts = append(v.Hosts, Host(h))
+		v.Hosts = append(v.Hosts, Host{IP: h.IP, Name: h.Name, Kind: h.Kind, BareLF: h.BareLF, TLS: h.TLS, Commands: h.Commands, AddHeaders: h.AddHeaders})
 	}
 	return v
 }

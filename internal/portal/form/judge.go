@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,7 +50,7 @@ func Judge(base *review.Base, v Values, o Options) (*Judgement, error) {
 	j.origin()
 	path, sound := j.path()
 	var places registration.Places
-	j.Text, places = registration.FormatDraft(j.draft, "")
+	j.Text, places = registration.FormatDraft(j.draft, j.head)
 	change, err := base.Change([]review.Edit{{Path: path, Data: j.Text}}, o.Now)
 	if err != nil {
 		return nil, err
@@ -83,6 +84,7 @@ type judge struct {
 	v     Values
 	o     Options
 	draft registration.Draft
+	head  string          // the comment above the file, of one that was there
 	rows  []int           // which of the form's rows the draft's hosts are
 	amiss map[string]bool // places of the draft with an error
 }
@@ -104,7 +106,20 @@ func (j *judge) origin() {
 		fallthrough
 	default:
 		j.Was = f.Registration
+		j.head = keepRemarks(j.base, j.Was, &j.draft)
 	}
+}
+
+// keepRemarks puts the comments of a file into a draft that is to replace it, and
+// returns those above all.
+func keepRemarks(base *review.Base, was *registration.Registration, d *registration.Draft) string {
+	remarks := registration.RemarksOf(base.Text(was.Path), was)
+	for i := range d.Hosts {
+		if ip, err := netip.ParseAddr(d.Hosts[i].IP); err == nil {
+			d.Hosts[i].Remarks = remarks.Hosts[ip]
+		}
+	}
+	return strings.Join(remarks.Head, "\n")
 }
 
 // standIn is the department that an unsound one is judged as. It need not be

@@ -142,6 +142,9 @@ func TestAWishIsFulfilled(t *testing.T) {
 				if e.Remove {
 					continue
 				}
+				if text := string(base.Text(e.Path)); strings.HasPrefix(text, "//") && !strings.HasPrefix(string(e.Data), strings.SplitAfter(text, "\n")[0]) {
+					t.Errorf("%s: the comment is lost:\n%s", e.Path, e.Data)
+				}
 				if !strings.Contains(string(e.Data), was.Purpose) || registration.Kind(e.Path) != registration.KindRegistration {
 					t.Errorf("%s\n%s", e.Path, e.Data)
 				}

@@ -27,7 +27,8 @@ type Draft struct {
 type DraftHost struct {
 	IP, Name, Kind        string
 	BareLF, TLS, Commands string
-	AddHeaders            string // "true" or "false"
+	AddHeaders            string   // "true" or "false"
+	Remarks               []string // comments above it, a line each
 }
 
 // DraftOf is what somebody would write to get r. The IP of a host without one is
@@ -140,6 +141,9 @@ func (w *draftWriter) field(before, name, value string) {
 }
 
 func (w *draftWriter) host(name string, h DraftHost) {
+	for _, line := range h.Remarks {
+		writeRemark(&w.Buffer, "\t", line)
+	}
 	w.WriteByte('\t')
 	w.open(name)
 	w.field("ip: ", name+".ip", text(h.IP))

@@ -98,3 +98,79 @@ func many(n int) []DraftHost {
 	}
 	return hosts
 }
+
+// Whoever writes a file anew keeps every comment, and what is written keeps them
+// again.
+func TestRemarksAreKept(t *testing.T) {
+	p := newParser(t, "")
+	text := `// Above.
+//
+// More of it.
+department: "lsa-physics" // beside
+contact: {name: "Physics IT", email: "physics-it@umich.edu"}
+purpose:   "Scan-to-email // from two printers." // not that in the text
+whyNoAuth: "The firmware has no SMTP AUTH client."
+hosts: [ // at the bracket
+	// The old one.
+	{ip: "141.211.13.21", name: "mfp1.physics.lsa.umich.edu", kind: "printer"}, // room 12
+	{
+		// within
+		ip: "141.211.13.22"
+		name: "mfp2.physics.lsa.umich.edu", kind: "printer"
+	},
+	// at the end
+]
+volume: {perHour: 200, perDay: 1000}
+expires: "2027-11-30"
+accept: {policies: true, notBulk: true, notWorkstation: true, noMailServer: true}
+// Below.`
+	f := p.Parse(source(goodPath, text))
+	if f.Registration == nil {
+		t.Fatal(f.Problems)
+	}
+	remarks := RemarksOf([]byte(text), f.Registration)
+	d := DraftOf(f.Registration)
+	for i, h := range f.Registration.Hosts {
+		d.Hosts[i].Remarks = remarks.Hosts[h.IP]
+	}
+	out, places := FormatDraft(d, strings.Join(remarks.Head, "\n"))
+	want := `// Above.
+//
+// More of it.
+// beside
+// not that in the text
+// at the end
+// Below.
+department: "lsa-physics"
+contact: {name: "Physics IT", email: "physics-it@umich.edu"}
+purpose:   "Scan-to-email // from two printers."
+whyNoAuth: "The firmware has no SMTP AUTH client."
+hosts: [
+	// at the bracket
+	// The old one.
+	// room 12
+	{ip: "141.211.13.21", name: "mfp1.physics.lsa.umich.edu", kind: "printer"},
+	// within
+	{ip: "141.211.13.22", name: "mfp2.physics.lsa.umich.edu", kind: "printer"},
+]
+volume: {perHour: 200, perDay: 1000}
+expires: "2027-11-30"
+accept: {policies: true, notBulk: true, notWorkstation: true, noMailServer: true}
+`
+	if string(out) != want {
+		t.Errorf("got\n%s\nwant\n%s", out, want)
+	}
+	again := p.Parse(source(goodPath, string(out)))
+	if again.Registration == nil || places[again.Registration.Hosts[1].At] != "hosts.1.ip" {
+		t.Fatalf("%v, %v", again.Problems, places)
+	}
+	if more := RemarksOf(out, again.Registration); !slices.Equal(more.Head, remarks.Head) || len(more.Hosts) != 2 {
+		t.Errorf("%+v", more)
+	}
+	if settled, err := FormatSource(goodPath, out); err != nil || string(settled) != string(out) {
+		t.Errorf("not settled: %v\n%s", err, settled)
+	}
+	if none := RemarksOf([]byte("\x00// x"), again.Registration); none.Head != nil || none.Hosts != nil {
+		t.Errorf("%+v", none)
+	}
+}

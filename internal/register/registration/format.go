@@ -34,8 +34,13 @@ func writeComment(b *bytes.Buffer, comment string) {
 		return
 	}
 	for line := range strings.SplitSeq(strings.ReplaceAll(comment, "\r\n", "\n"), "\n") {
-		b.WriteString(strings.TrimRightFunc("// "+oneLine(line), unicode.IsSpace) + "\n")
+		writeRemark(b, "", line)
 	}
+}
+
+// writeRemark writes one line of a comment, without what is invisible.
+func writeRemark(b *bytes.Buffer, indent, line string) {
+	b.WriteString(strings.TrimRightFunc(indent+"// "+oneLine(line), unicode.IsSpace) + "\n")
 }
 
 // A ProblemError is why a file was not formatted.

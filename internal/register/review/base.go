@@ -1,6 +1,7 @@
 package review
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -71,15 +72,26 @@ func newBase(tree Tree, pool *parsers, built *policy.Register, now time.Time) *B
 	return b
 }
 
-// leave is the tree without the contents that can be found again.
+// leave is the tree without the contents that can be found again, but for those
+// of registrations with a comment, which whoever writes one anew wants to keep.
 func (t Tree) leave() Tree {
 	t.Sources = slices.Clone(t.Sources)
 	for i := range t.Sources {
-		if s := &t.Sources[i]; s.Blob != "" && s.Data != nil {
+		s := &t.Sources[i]
+		if remarked := registration.Kind(s.Path) == registration.KindRegistration && bytes.Contains(s.Data, []byte("//")); s.Blob != "" && s.Data != nil && !remarked {
 			s.Data, s.Left = nil, true
 		}
 	}
 	return t
+}
+
+// Text is the content of a registration with a comment in it. It is nil for all
+// others, and for one that a Shelf knew. It must not be changed.
+func (b *Base) Text(path string) []byte {
+	if s := b.tree.Find(path); s != nil && registration.Kind(path) == registration.KindRegistration {
+		return s.Data
+	}
+	return nil
 }
 
 // Next is the Base of a newer tree. Only what differs is parsed, and the cost of
@@ -92,9 +104,11 @@ func (b *Base) Next(ctx context.Context, tree Tree) (*Base, error) {
 	anew := siteSum(tree.Site) != siteSum(b.tree.Site)
 	changed := make(map[string]*registration.File)
 	var others []Source
+	tree.Sources = slices.Clone(tree.Sources)
 	for i := range tree.Sources {
 		s := &tree.Sources[i]
 		if was := b.tree.Find(s.Path); !anew && was != nil && was.Same(*s) {
+			s.Data, s.Left = was.Data, was.Left
 			continue
 		}
 		if s.Left {

@@ -1,6 +1,7 @@
 package review
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -196,6 +197,12 @@ func TestNextParsesOnlyWhatDiffers(t *testing.T) {
 		if same := n.File(p) == b.File(p); same != (p != s.Path) {
 			t.Errorf("%s: the same %v", p, same)
 		}
+		if remarked := registration.Kind(p) == registration.KindRegistration && bytes.Contains(tree.Sources[i].Data, []byte("//")); p != s.Path && remarked != bytes.Equal(n.Text(p), tree.Sources[i].Data) {
+			t.Errorf("%s: the text is %q", p, n.Text(p))
+		}
+	}
+	if text := string(n.Text(s.Path)); !strings.HasPrefix(text, "// Again.\n") {
+		t.Errorf("the text of what changed is %q", text)
 	}
 	t.Run("what was left and is needed", func(t *testing.T) {
 		next := edited(tree, []Edit{{Path: s.Path, Data: []byte("x")}})
