@@ -76,6 +76,10 @@ func TestWhatIsRememberedOutlivesTheProgram(t *testing.T) {
 	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("left over: %v", err)
 	}
+	three := func(r *Request) bool { return r.Title == "three" }
+	if !again.Any(three) || again.Any(func(r *Request) bool { return r.Number == 4 }) {
+		t.Error("Any")
+	}
 	if _, ok := again.Get(4); ok {
 		t.Error("a request that nobody told of")
 	}

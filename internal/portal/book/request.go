@@ -141,6 +141,19 @@ func (b *Book) All() []Request {
 	return out
 }
 
+// Any reports whether there is a request for which match is true. What match is
+// given must not be changed or kept.
+func (b *Book) Any(match func(*Request) bool) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for _, r := range b.requests {
+		if match(r) {
+			return true
+		}
+	}
+	return false
+}
+
 // Put remembers a request, in place of what was remembered of its number.
 func (b *Book) Put(r Request) error {
 	_, err := b.Update(r.Number, func(to *Request) { *to = r })

@@ -142,6 +142,7 @@ type ownAccount struct {
 // A tended request is what is in memory of one that something may still become of.
 type tended struct {
 	request forge.Request
+	at      time.Time // when it was looked at last
 	read    time.Time // when its remarks were read
 	updated time.Time // the forge's UpdatedAt then
 	remarks []forge.Remark
@@ -161,6 +162,7 @@ func New(o Options) *Keeper {
 	if o.Author == (forge.Person{}) {
 		o.Author = forge.Person{Name: "Gatepost portal", Email: "gatepost@localhost"}
 	}
+	o.Author = forge.Person{Name: plainName(o.Author.Name), Email: plainName(o.Author.Email)}
 	o.URL = strings.TrimSuffix(o.URL, "/")
 	k := &Keeper{
 		o: o, log: o.Logger, now: o.Now, metrics: newMetrics(o.Registerer),

@@ -138,6 +138,18 @@ func TestAClosingIsTold(t *testing.T) {
 		t.Fatalf("mails: %q", w.post.sent)
 	}
 	w.contains("the mail", w.post.sent[1], "closed 2 it@umich.edu", "No reason was given")
+	// A branch that somebody removed by hand: nobody recorded when.
+	third := w.propose(physics+"three.cue", request("lsa-physics", w.day(200), "141.211.13.25"))
+	w.round()
+	w.run(w.bare, "branch", "-q", "-D", third.Branch)
+	w.round()
+	w.now = w.now.Add(11 * time.Minute)
+	w.round()
+	w.now = w.now.Add(20 * 24 * time.Hour)
+	w.round()
+	if len(w.post.sent) != 3 || !strings.HasPrefix(w.post.sent[2], "closed 3 it@umich.edu") {
+		t.Fatalf("mails: %q", w.post.sent)
+	}
 	if b := w.get(1); b.ClosedWords != "That machine can sign in." || b.State != "closed" {
 		t.Errorf("%+v", b)
 	}

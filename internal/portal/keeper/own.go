@@ -144,7 +144,7 @@ func (k *Keeper) opened(ctx context.Context, r forge.Request, o own) {
 		k.o.AfterBookWrite()
 	}
 	k.update(ctx, r.Number, func(b *book.Request) {
-		heard(b, r)
+		heard(b, r, k.now())
 		b.Kind, b.Department, b.Contacts, b.IPs = o.kind, o.about.Department, o.about.Contacts, o.about.IPs
 		for _, c := range o.changes {
 			if !slices.Contains(b.Paths, c.Path) {
@@ -222,7 +222,7 @@ func beginsLine(text, begin string) bool {
 // running reports whether a request of one of the kinds, of a department, is open
 // as far as anybody knows.
 func (k *Keeper) running(department string, kinds ...book.Kind) bool {
-	return slices.ContainsFunc(k.o.Book.All(), func(r book.Request) bool {
+	return k.o.Book.Any(func(r *book.Request) bool {
 		return slices.Contains(kinds, r.Kind) && r.Department == department && (r.State == "" || r.State == string(forge.Open))
 	})
 }

@@ -27,14 +27,11 @@ const mergedLead = "**Merged.** What it does is below, as it was judged before."
 // tendAll looks at every request of which something may still become.
 func (k *Keeper) tendAll(ctx context.Context, list []forge.Request) {
 	seen := make(map[int]bool, len(list))
-	n := 0
+	var due []*tended
 	for _, r := range list {
 		if seen[r.Number] = true; r.Base != k.o.Branch || !k.unfinished(r) {
 			delete(k.requests, r.Number)
 			continue
-		}
-		if n++; n > maxTended {
-			break
 		}
 		t := k.requests[r.Number]
 		if t == nil {
@@ -42,10 +39,15 @@ func (k *Keeper) tendAll(ctx context.Context, list []forge.Request) {
 			k.requests[r.Number] = t
 		}
 		t.request = r
-		k.tend(ctx, t, false)
-		if ctx.Err() != nil {
+		due = append(due, t)
+	}
+	// Where there are too many for one round, those come that have waited longest.
+	slices.SortStableFunc(due, func(a, b *tended) int { return a.at.Compare(b.at) })
+	for _, t := range due[:min(len(due), maxTended)] {
+		if t.at = k.now(); ctx.Err() != nil {
 			return
 		}
+		k.tend(ctx, t, false)
 	}
 	maps.DeleteFunc(k.requests, func(number int, _ *tended) bool { return !seen[number] })
 	maps.DeleteFunc(k.asked, func(_ string, at time.Time) bool { return k.now().Sub(at) > 2*time.Hour })
@@ -68,7 +70,7 @@ func (k *Keeper) unfinished(r forge.Request) bool {
 		return !ok || known.State != string(r.State) || known.MergedAs != r.MergedAs || !k.everywhere(known) || k.unposted(known) ||
 			k.now().Sub(r.MergedAt) < 24*time.Hour
 	}
-	return !ok || known.State != string(r.State) || known.ClosedTold.IsZero() && k.now().Sub(r.ClosedAt) < lookBack || k.unposted(known)
+	return !ok || known.State != string(r.State) || known.ClosedTold.IsZero() && k.now().Sub(known.ClosedAt) < tellFor || k.unposted(known)
 }
 
 // unposted reports whether an answer was given that is not at the forge yet.
@@ -79,7 +81,7 @@ func (k *Keeper) unposted(r book.Request) bool {
 // tend does all that is due for one request. What fails is tried again in the next
 // round. A light one reads nothing at the forge: only what relays say is new.
 func (k *Keeper) tend(ctx context.Context, t *tended, light bool) {
-	r, ok := k.update(ctx, t.request.Number, func(b *book.Request) { heard(b, t.request); recognise(b, t.request) })
+	r, ok := k.update(ctx, t.request.Number, func(b *book.Request) { heard(b, t.request, k.now()); recognise(b, t.request) })
 	if !ok {
 		return
 	}
@@ -127,8 +129,14 @@ func (k *Keeper) tend(ctx context.Context, t *tended, light bool) {
 	}
 }
 
-// heard notes what the forge says of a request.
-func heard(b *book.Request, r forge.Request) {
+// heard notes what the forge says of a request. Of a branch that somebody removed
+// nobody says when, so it is when it was missed.
+func heard(b *book.Request, r forge.Request, now time.Time) {
+	if r.State == forge.Closed && r.ClosedAt.IsZero() {
+		if r.ClosedAt = b.ClosedAt; r.ClosedAt.IsZero() {
+			r.ClosedAt = now.UTC()
+		}
+	}
 	b.Title, b.URL, b.State, b.Head = r.Title, r.URL, string(r.State), r.Head
 	b.MergedAs, b.MergedAt, b.ClosedAt = r.MergedAs, r.MergedAt, r.ClosedAt
 	if r.MergedBy.Login != "" {

@@ -12,6 +12,7 @@ import (
 
 	"example.edu/gatepost/internal/register/forge"
 	"example.edu/gatepost/internal/register/forge/forgetest"
+	"example.edu/gatepost/internal/register/gitsync"
 )
 
 var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
@@ -74,6 +75,20 @@ func TestMergeAsGitMerges(t *testing.T) {
 				got != before+" "+r.Head+"|Ann <ann@example.edu>|Ann|2026-11-25T12:00:00+00:00|Merge branch 'request/4-mine'" {
 				t.Errorf("commit: %s", got)
 			}
+			// What gatepost why reads out of it.
+			workdir, err := gitsync.OpenWorkdir(hand.work)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at, err := gitsync.ParseHash(commit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if why, err := workdir.Repo.Latest(t.Context(), at, c.request[0].Path); name != "the same" && (err != nil || why.Request != 4 || why.Branch != "request/4-mine" ||
+				why.Landed != "Ann <ann@example.edu>" || why.Merge != commit || why.Author != "Somebody <somebody@example.edu>") {
+				t.Errorf("why: %+v, %v", why, err)
+			}
+			workdir.Close()
 			again, err := f.Merge(t.Context(), 4, r.Head, ann, noon.Add(time.Hour))
 			if err != nil || again != commit {
 				t.Errorf("again: %s, %v", again, err)
