@@ -58,9 +58,10 @@ accept: {policies: true, notBulk: true, notWorkstation: true, noMailServer: true
 type world struct {
 	*testing.T
 	*server
-	git  *forge.Git
-	view *view.View
-	seen *madeUp
+	git        *forge.Git
+	repository string // a bare one
+	view       *view.View
+	seen       *madeUp
 }
 
 // madeUp are relays as a test wants them.
@@ -132,7 +133,7 @@ func newWorld(t *testing.T, who *session.Person) *world {
 	if err := os.WriteFile(filepath.Join(bare, "config"), []byte(strings.Replace(string(config), "bare = false", "bare = true", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{T: t, server: testServer(t, who), seen: &madeUp{}}
+	w := &world{T: t, repository: bare, server: testServer(t, who), seen: &madeUp{}}
 	if w.git, err = forge.OpenGit(bare); err != nil {
 		t.Fatal(err)
 	}
