@@ -249,6 +249,10 @@ var errBusy = errors.New("the portal has asked it as much as it may at once; try
 func (r *relay) claim(ctx context.Context) (release func(), err error) {
 	select {
 	case r.slots <- struct{}{}:
+		if ctx.Err() != nil { // both were ready
+			<-r.slots
+			return nil, errBusy
+		}
 		return func() { <-r.slots }, nil
 	case <-ctx.Done():
 		return nil, errBusy

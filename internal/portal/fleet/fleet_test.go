@@ -22,7 +22,7 @@ type spoken struct {
 	asked  []time.Time
 	about  int
 	orders []string
-	hangs  bool
+	hangs  bool // when it is asked about an address
 }
 
 func (s *spoken) say(err error) {
@@ -34,12 +34,8 @@ func (s *spoken) say(err error) {
 func (s *spoken) Report(ctx context.Context) (*status.Report, error) {
 	s.mu.Lock()
 	s.asked = append(s.asked, time.Now())
-	n, err, hangs := len(s.asked), s.fails, s.hangs
+	n, err := len(s.asked), s.fails
 	s.mu.Unlock()
-	if hangs {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +158,7 @@ func TestAnAddress(t *testing.T) {
 			go f.Address(t.Context(), ip)
 		}
 		<-time.After(10 * time.Second)
-		if hanging.about > 1+atOnce {
+		if hanging.about != 1+atOnce {
 			t.Errorf("a slow relay is asked %d times at once", hanging.about)
 		}
 	})

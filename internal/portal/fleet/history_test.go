@@ -35,16 +35,17 @@ func TestRates(t *testing.T) {
 		list []Point
 		want []float64
 	}{
-		"nothing":                {nil, []float64{-1, -1, -1}},
-		"one point":              {[]Point{said(0, 100, boot)}, []float64{-1, -1, -1}},
-		"steady":                 {[]Point{said(0, 100, boot), said(30, 110, boot), said(60, 120, boot), said(120, 120, boot), said(180, 140, boot)}, []float64{20, 0, 20}},
-		"over a border":          {[]Point{said(30, 0, boot), said(90, 60, boot)}, []float64{60, 60, -1}},
-		"before the first":       {[]Point{said(-60, 0, boot), said(60, 60, boot)}, []float64{30, -1, -1}},
-		"behind the last":        {[]Point{said(120, 0, boot), said(240, 60, boot)}, []float64{-1, -1, 30}},
-		"a restart":              {[]Point{said(0, 1000, boot), said(60, 10, again)}, []float64{10, -1, -1}},
-		"a count that went down": {[]Point{said(0, 1000, boot), said(60, 10, boot)}, []float64{10, -1, -1}},
-		"away for a while":       {[]Point{said(0, 0, boot), down, said(120, 60, boot)}, []float64{30, 30, -1}},
-		"out of order":           {[]Point{said(60, 10, boot), said(60, 20, boot), said(0, 30, boot)}, []float64{-1, -1, -1}},
+		"nothing":                     {nil, []float64{-1, -1, -1}},
+		"one point":                   {[]Point{said(0, 100, boot)}, []float64{-1, -1, -1}},
+		"steady":                      {[]Point{said(0, 100, boot), said(30, 110, boot), said(60, 120, boot), said(120, 120, boot), said(180, 140, boot)}, []float64{20, 0, 20}},
+		"over a border":               {[]Point{said(30, 0, boot), said(90, 60, boot)}, []float64{60, 60, -1}},
+		"before the first":            {[]Point{said(-60, 0, boot), said(60, 60, boot)}, []float64{30, -1, -1}},
+		"behind the last":             {[]Point{said(120, 0, boot), said(240, 60, boot)}, []float64{-1, -1, 30}},
+		"a restart":                   {[]Point{said(0, 1000, boot), said(60, 10, again)}, []float64{10, -1, -1}},
+		"a restart that is seen late": {[]Point{said(0, 5, boot), said(60, 10, again)}, []float64{10, -1, -1}},
+		"a count that went down":      {[]Point{said(0, 1000, boot), said(60, 10, boot)}, []float64{10, -1, -1}},
+		"away for a while":            {[]Point{said(0, 0, boot), down, said(120, 60, boot)}, []float64{30, 30, -1}},
+		"out of order":                {[]Point{said(60, 10, boot), said(60, 20, boot), said(0, 30, boot)}, []float64{-1, -1, -1}},
 	} {
 		t.Run(name, func(t *testing.T) { like(t, Rates(tc.list, Accepted, noon, time.Minute, 3), tc.want...) })
 	}
