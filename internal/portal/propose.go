@@ -97,6 +97,9 @@ func (s *server) openRequest(ctx context.Context, who session.Person, reg *view.
 	}
 	d := reg.Base.Snapshot().Department(c.Department)
 	_, err = s.book.Update(r.Number, func(b *book.Request) {
+		if b.By.ID != "" && b.By.ID != who.ID {
+			return // the forge had the very same of somebody else
+		}
 		b.Kind, b.Title, b.URL, b.Department, b.By = c.Kind, r.Title, r.URL, c.Department, bookPerson(who)
 		b.Speaks = d != nil && speaks(who, d)
 		b.Contacts, b.IPs, b.OpenedAt = c.Contacts, c.IPs, s.now()

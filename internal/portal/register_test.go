@@ -19,6 +19,7 @@ import (
 	"example.edu/gatepost/internal/portal/view"
 	"example.edu/gatepost/internal/register/forge"
 	"example.edu/gatepost/internal/register/registration"
+	"example.edu/gatepost/internal/register/review"
 )
 
 // typed is a form of the laboratory's without fault.
@@ -303,4 +304,40 @@ func TestASpeakersForm(t *testing.T) {
 	if github := (&registration.Department{Speakers: []registration.Speaker{{GitHub: "dana@physics.example.edu"}}}); speaks(*dana, github) {
 		t.Error("a login of the forge is taken for an address")
 	}
+}
+
+// A name that git could not write down keeps nobody from asking.
+func TestNamesOfVisitors(t *testing.T) {
+	for _, who := range []*session.Person{
+		{ID: "x", Name: "Eve <root@example.edu>\n\x00", Email: "eve@example.edu"},
+		{ID: "y", Name: "<>", Email: ""}, {Name: " ", Email: "\n"},
+	} {
+		p := person(*who)
+		if p.Name == "" || p.Email == "" || strings.ContainsAny(p.Name+p.Email, "<>\n\x00") {
+			t.Errorf("%q", p)
+		}
+	}
+	w := newWorld(t, &session.Person{ID: "x", Name: "Eve <root@example.edu>\n", Email: "eve@example.edu"})
+	v := typed()
+	v.Key = newKey()
+	w.sends(http.StatusSeeOther, "/register", press(v, "send"))
+	list, err := w.git.List(t.Context(), forge.Open)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%d requests: %v", len(list), err)
+	}
+	// The very same of somebody else does not take it from her.
+	w.as(pat)
+	_, _ = w.propose(t.Context(), *pat, w.register(), change{Request: form.Request{Name: "lab-mfp7", Title: list[0].Title, Body: list[0].Body, Edits: []review.Edit{{Path: "registrations/lab/mfp7.cue", Data: fileOf(t, w, list[0])}}}, Department: "lab"})
+	if note, ok := w.book.Get(list[0].Number); !ok || note.By.ID != "x" {
+		t.Errorf("%+v", note)
+	}
+}
+
+func fileOf(t *testing.T, w *world, r forge.Request) []byte {
+	t.Helper()
+	files, err := w.git.Files(t.Context(), r)
+	if err != nil || len(files) != 1 {
+		t.Fatal(err, files)
+	}
+	return files[0].Data
 }

@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -181,5 +182,16 @@ func (s *server) speak(w http.ResponseWriter, r *http.Request, who session.Perso
 	http.Redirect(w, r, requestURL(d.Number), http.StatusSeeOther)
 }
 
-// person is how git names somebody who is signed in.
-func person(who session.Person) forge.Person { return forge.Person{Name: who.Name, Email: who.Email} }
+// person is how git names a visitor. What git would take for the ends of a name
+// is left out of it.
+func person(who session.Person) forge.Person {
+	clean := func(text string) string {
+		return strings.TrimSpace(strings.Map(func(r rune) rune {
+			if r < ' ' || strings.ContainsRune("<>\x7f", r) {
+				return -1
+			}
+			return r
+		}, text))
+	}
+	return forge.Person{Name: cmp.Or(clean(who.Name), clean(who.ID), "somebody"), Email: cmp.Or(clean(who.Email), "nobody@invalid")}
+}
