@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"embed"
 	"fmt"
@@ -96,11 +97,12 @@ func (d *desk) begin(w http.ResponseWriter, r *http.Request) {
 	letters, count := d.box.newest(5)
 	frame.Body = struct {
 		Steps   []step
+		Done    bool
 		More    []action
 		Token   string
 		Letters []letter
 		Count   int
-	}{tour(done, frame.Visitor), more, frame.Token, letters, count}
+	}{tour(done, frame.Visitor), done.sent, more, frame.Token, letters, count}
 	w.Header().Set("Cache-Control", "no-store")
 	d.pages.Render(w, r, http.StatusOK, "demo", frame)
 }
@@ -131,11 +133,20 @@ func (d *desk) letter(w http.ResponseWriter, r *http.Request) {
 // A piece of a text is plain, or a link to a page of the portal.
 type piece struct{ Text, URL string }
 
-// pieces finds the links to pages below own. Nothing else becomes a link.
+// pieces finds the links to pages of the portal, which is at own. Nothing else
+// becomes a link.
 func pieces(text, own string) []piece {
+	const most = 200
 	var out []piece
-	for own != "" && len(out) < 200 {
-		before, rest, found := strings.Cut(text, own+"/")
+	plain := func(s string) {
+		if n := len(out); n > 0 && out[n-1].URL == "" {
+			out[n-1].Text += s
+			return
+		}
+		out = append(out, piece{Text: s})
+	}
+	for own != "" && len(out) < most {
+		before, rest, found := strings.Cut(text, own)
 		if !found {
 			break
 		}
@@ -143,11 +154,16 @@ func pieces(text, own string) []piece {
 		if end < 0 {
 			end = len(rest)
 		}
-		end = len(strings.TrimRight(rest[:end], ".,;:!?)"))
-		out = append(out, piece{Text: before}, piece{own + "/" + rest[:end], "/" + rest[:end]})
-		text = rest[end:]
+		path := strings.TrimRight(rest[:end], ".,;:!?)")
+		plain(before)
+		if text = rest[len(path):]; path == "" || path[0] == '/' && !strings.HasPrefix(path, "//") {
+			out = append(out, piece{own + path, cmp.Or(path, "/")})
+		} else {
+			plain(own + path) // of somebody else, whose name only begins like ours
+		}
 	}
-	return append(out, piece{Text: text})
+	plain(text)
+	return out
 }
 
 // typed is what the form of a mail has in it.

@@ -140,6 +140,36 @@ func TestHostileLetters(t *testing.T) {
 	}
 }
 
+// TestPieces: a page of the portal becomes a link, and nothing else does.
+func TestPieces(t *testing.T) {
+	const own = "http://127.0.0.1:8587"
+	for _, c := range []struct{ text, want string }{
+		{"", ""},
+		{"see " + own + "/requests/3.", "see [/requests/3]."},
+		{own, "[/]"},
+		{own + "\n", "[/]\n"},
+		{own + "/ip/127.0.0.9?a=b&c=d) " + own + "/", "[/ip/127.0.0.9?a=b&c=d]) [/]"},
+		{own + "0/x", own + "0/x"},
+		{own + ".evil.example/x", own + ".evil.example/x"},
+		{own + "@evil.example/x", own + "@evil.example/x"},
+		{own + "//evil.example/x", own + "//evil.example/x"},
+		{own + "/\u202ex", "[/]\u202ex"},
+		{strings.Repeat(own+" ", 1000), strings.Repeat("[/] ", 100) + strings.Repeat(own+" ", 900)},
+	} {
+		var got strings.Builder
+		for _, p := range pieces(c.text, own) {
+			if p.URL != "" {
+				got.WriteString("[" + p.URL + "]")
+			} else {
+				got.WriteString(p.Text)
+			}
+		}
+		if got.String() != c.want {
+			t.Errorf("%.100q became %.100q", c.text, got.String())
+		}
+	}
+}
+
 // TestInboxIsBounded: the oldest letters go, with their files.
 func TestInboxIsBounded(t *testing.T) {
 	d, _ := testDesk(t)

@@ -1,8 +1,11 @@
 package demo
 
 import (
+	"bytes"
 	"context"
 	"net/http"
+	"net/netip"
+	"path"
 	"regexp"
 	"testing"
 	"time"
@@ -49,8 +52,14 @@ func (v *visitor) signIn(who, next string) {
 // A machine is what the story registers.
 type machine struct{ ip, name string }
 
-// fillIn fills in the form for a machine of Physics, which stands open, without
-// a mistake.
+// conditions are what the form asks to accept.
+var conditions = []string{
+	"I accept the university’s IT policies.", "The mail is no bulk mail, such as newsletters or campaigns.",
+	"None of the machines is a personal workstation.", "None of the machines runs a mail server of its own that could send by itself.",
+}
+
+// fillIn fills in the form for a machine of Physics, or for those that are in it,
+// without a mistake.
 func (v *visitor) fillIn(m machine) {
 	v.t.Helper()
 	v.fill("Department", "physics")
@@ -58,16 +67,15 @@ func (v *visitor) fillIn(m machine) {
 	v.fill("The contact’s mail address", "it@physics.demo.example")
 	v.fill("What is the mail for?", "Scan-to-email from the scanner in the workshop.")
 	v.fill("Why can it not sign in (SMTP AUTH)?", "Its firmware has no field for a password.")
-	v.fill("Address", m.ip)
-	v.fill("Full name in the DNS", m.name)
-	v.choose("Kind", "Scanner")
+	if m.ip != "" {
+		v.fill("Address", m.ip)
+		v.fill("Full name in the DNS", m.name)
+		v.choose("Kind", "Scanner")
+	}
 	v.fill("Most messages in an hour", "20")
 	v.fill("Most messages in a day", "100")
 	v.fill("Last day", today().AddDate(1, 0, 0).Format(time.DateOnly))
-	for _, condition := range []string{
-		"I accept the university’s IT policies.", "The mail is no bulk mail, such as newsletters or campaigns.",
-		"None of the machines is a personal workstation.", "None of the machines runs a mail server of its own that could send by itself.",
-	} {
+	for _, condition := range conditions {
 		v.tick(condition)
 	}
 }
@@ -86,8 +94,12 @@ func TestStory(t *testing.T) {
 	d := startDemo(t)
 	b := startBrowser(t, d.url)
 	dana, pat := b.visitor(t, "dana", wide), b.visitor(t, "pat", wide)
+	pat.signIn("Pat", "/status")
 	t.Run("the pages as they are", func(t *testing.T) { everyPage(t, b, dana.in(t), pat.in(t)) })
 	t.Run("from the form to the first mail", func(t *testing.T) { wholeStory(t, dana.in(t), pat.in(t)) })
+	t.Run("by keyboard alone", func(t *testing.T) { byKeyboard(t, b.visitor(t, "keyboard", wide)) })
+	t.Run("without scripts", func(t *testing.T) { withoutScripts(t, d, b.visitor(t, "plain", wide.withoutScripts()), pat.in(t)) })
+	t.Run("on a small screen", func(t *testing.T) { onSmallScreen(t, b.visitor(t, "small", narrow), pat.in(t)) })
 }
 
 // everyPage looks at every page, as it is when the demo begins.
@@ -106,7 +118,6 @@ func everyPage(t *testing.T, b *browser, dana, pat *visitor) {
 	look(dana, view{"ip", "/ip"}, view{"ip-live", "/ip/127.0.0.3"}, view{"ip-blocked", "/ip/127.0.1.20"}, view{"ip-soon", "/ip/127.0.0.6"},
 		view{"ip-unregistered", "/ip/127.0.3.99"}, view{"departments", "/departments"}, view{"department", "/departments/physics"},
 		view{"department-silent", "/departments/museum"}, view{"requests-none", "/requests"}, view{"status", "/status"})
-	pat.signIn("Pat", "/status")
 	look(pat, view{"status-postmaster", "/status"}, view{"status-block", "/status/block"})
 }
 
@@ -180,4 +191,132 @@ func wholeStory(t *testing.T, dana, pat *visitor) {
 	dana.see("127.0.0.9")
 	pat.open("/status")
 	pat.look("status-after")
+}
+
+// byKeyboard sends the form without the mouse, with a field left empty at first.
+func byKeyboard(t *testing.T, v *visitor) {
+	v.open("/demo")
+	v.keys("Tab")
+	if f := v.focus(); f.Name != "Skip to the content" || !f.Seen {
+		t.Errorf("the first stop is %+v", f)
+	}
+	v.keys("Enter", "Tab")
+	if f := v.focus(); f.Name != "Sign in" {
+		t.Errorf("behind the skip link comes %+v", f)
+	}
+	v.keys("Enter")
+	v.arrive("^/sign-in")
+	v.tabTo("Dana of Physics dana@physics.demo.example")
+	v.keys("Enter")
+	v.arrive("^/register")
+	v.typeAt("Contact", "Physics IT")
+	v.typeAt("The contact’s mail address", "it@physics.demo.example")
+	v.typeAt("What is the mail for?", "Alarms of the vacuum pump.")
+	v.typeAt("Why can it not sign in (SMTP AUTH)?", "The pump has no field for a password.")
+	v.typeAt("Address", "127.0.0.10")
+	v.tabTo("Full name in the DNS") // nothing is typed there
+	v.tabTo("Kind")
+	v.do("type", args{"value": "app"}, nil)
+	v.typeAt("Most messages in an hour", "5")
+	v.typeAt("Most messages in a day", "20")
+	for _, condition := range conditions {
+		v.tabTo(condition)
+		v.keys("Space")
+	}
+	v.tabTo("Send Form")
+	v.keys("Enter")
+	v.see("1 thing has to be mended")
+	if f := v.focus(); f.ID != "summary" {
+		t.Errorf("the focus is on %+v, and not on the list of what is wrong", f)
+	}
+	v.keys("Tab", "Enter")
+	if f := v.focus(); f.ID != "host-1-name" || !f.Seen {
+		t.Errorf("the link leads to %+v", f)
+	}
+	v.do("type", args{"value": "pump.physics.demo.example"}, nil)
+	v.tabTo("Send Form")
+	v.keys("Enter")
+	v.arrive("^/requests/[0-9]+$")
+	v.see("pump.physics.demo.example")
+}
+
+// withoutScripts goes the whole way with two machines, and proves control of
+// them as machines do.
+func withoutScripts(t *testing.T, d *running, v, pat *visitor) {
+	v.signIn("Dana", "/register?ip=127.0.0.11")
+	v.fillIn(machine{"127.0.0.11", "mfp11.physics.demo.example"})
+	v.press("Add another machine")
+	v.fill("#host-2-ip", "127.0.3.12") // of Facilities
+	v.fill("#host-2-name", "mfp12.physics.demo.example")
+	v.choose("#host-2-kind", "Printer")
+	v.press("Send Form")
+	v.see("1 thing has to be mended", "127.0.3.12 is in 127.0.3.0/24, which facilities holds")
+	v.look("plain-problems")
+	v.fill("#host-2-ip", "127.0.0.12")
+	v.press("Send Form")
+	request := v.arrive("^/requests/[0-9]+$")
+	v.look("plain-request")
+
+	proofs := regexp.MustCompile(`(127\.0\.0\.1[12]) not yet\s+(prove\+[a-z0-9]+@relay\.demo\.example)`).FindAllStringSubmatch(v.text(), -1)
+	if len(proofs) != 2 {
+		t.Fatalf("the page has proofs for %q:\n%s", proofs, v.text())
+	}
+	for _, p := range proofs {
+		var dialog bytes.Buffer
+		if ok, err := Send(t.Context(), &dialog, Mail{Server: d.Relay, From: netip.MustParseAddr(p[1]), To: p[2], Subject: "test"}); err != nil || !ok {
+			t.Fatalf("%s: %v\n%s\n%s", p[1], err, &dialog, v.text())
+		}
+	}
+	v.reloadUntil("127.0.0.11 shown", "127.0.0.12 shown")
+	pat.merge(request)
+	v.reloadUntil("Live on 1 of 1 relay")
+	v.look("plain-live")
+	v.open("/demo/inbox")
+	v.reloadUntil("Your address 127.0.0.12 is registered")
+	v.look("plain-inbox")
+}
+
+// onSmallScreen asks for a list of machines, is asked, and answers.
+func onSmallScreen(t *testing.T, v, pat *visitor) {
+	v.signIn("Dana", "/register")
+	v.unfold("Paste a list of machines")
+	v.fill("List", "127.0.0.13, pi1.physics.demo.example, sensor\npi2.physics.demo.example, sensor, 127.0.0.14\n")
+	v.press("Take the list over")
+	v.see("Machine 2")
+	v.fillIn(machine{})
+	v.look("small-register")
+	v.press("Send Form")
+	request := v.arrive("^/requests/[0-9]+$")
+
+	pat.open(request)
+	pat.unfold("Ask the contact, or close it")
+	pat.look("ask")
+	pat.fill("Your question, or the reason", "Which room are they in?\nAnd <b>why</b> two?")
+	pat.press("Ask")
+	pat.see("A question from Pat Moss")
+	number := path.Base(request)
+	v.open("/demo/inbox")
+	v.see("A question about your request " + number)
+	v.follow("A question about your request " + number)
+	v.see("And <b>why</b> two?")
+	v.look("small-question-mail")
+	v.follow(request) // the link in it
+	v.arrive("^" + request + "$")
+	v.see("And <b>why</b> two?")
+	v.look("small-question")
+	v.fill("Your answer", "Room 12, one at each door. 😀")
+	v.press("Send the answer")
+	v.see("Room 12, one at each door. 😀")
+	v.look("small-answered")
+	pat.see("Room 12, one at each door. 😀")
+	pat.look("answered")
+	pat.unfold("Ask the contact, or close it")
+	pat.fill("Your question, or the reason", "One of them is enough: send the form again.")
+	pat.press("Close without approving")
+	pat.see("Closed without being approved", "One of them is enough")
+	v.see("Closed without being approved")
+	v.look("small-closed")
+	v.open("/demo/inbox")
+	v.see("Your request " + number + " was closed")
+	v.look("small-inbox")
 }

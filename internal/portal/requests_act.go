@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"example.edu/gatepost/internal/mail"
+	"example.edu/gatepost/internal/portal/book"
 	"example.edu/gatepost/internal/portal/session"
 	"example.edu/gatepost/internal/register/forge"
 	"example.edu/gatepost/internal/register/proof"
@@ -143,6 +144,11 @@ func (s *server) closeRequest(w http.ResponseWriter, r *http.Request, who sessio
 	s.speak(w, r, who, func(ctx context.Context, d dossier, text string) error {
 		if err := s.forge.Comment(ctx, d.Number, person(who), signed(who, "", text)); err != nil {
 			return err
+		}
+		if s.book != nil { // so that the page has the words at once; the reporter reads them again
+			if _, err := s.book.Update(d.Number, func(r *book.Request) { r.ClosedWords = text }); err != nil {
+				return err
+			}
 		}
 		return s.forge.Close(ctx, d.Number)
 	})

@@ -130,8 +130,9 @@ for await (const line of createInterface({ input: process.stdin })) {
   let answer;
   try {
     const run = steps[step.do];
-    const value = step.do === "visitor" ? await run(step) : await run(visitors.get(step.name), { ...step, at: step.at });
-    answer = { value: value ?? null };
+    const doing = step.do === "visitor" ? run(step) : run(visitors.get(step.name), step);
+    const late = new Promise((_, fail) => setTimeout(fail, 3 * wait, new Error("no end after 30 s")).unref());
+    answer = { value: (await Promise.race([doing, late])) ?? null };
   } catch (error) {
     answer = { error: String(error.message ?? error).slice(0, 2000) };
   }

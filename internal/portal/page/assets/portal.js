@@ -61,7 +61,7 @@ const enhance = {
   },
 
   // Parts of the page (data-part in it, or else all of it) that are fetched again
-  // while something is under way. Who types in one is left alone.
+  // while something is under way. One that somebody types in, or has typed in, is left alone.
   fresh(root) {
     const every = Number(root.dataset.every) || 3000;
     const last = new Map();
@@ -75,7 +75,7 @@ const enhance = {
             const parts = root.querySelector("[data-part]") ? [...root.querySelectorAll("[data-part]")] : [root];
             for (const old of parts) {
               const fresh = page.getElementById(old.id);
-              const typing = old.contains(document.activeElement) && document.activeElement.matches("input, textarea, select");
+              const typing = [...old.querySelectorAll("input:not([type=hidden]), textarea, select")].some((e) => e === document.activeElement || e.value !== (e.defaultValue ?? e.value));
               if (!fresh || typing || fresh.outerHTML === last.get(old.id)) continue;
               const text = fresh.outerHTML;
               if (old === root) { // which holds this loop
