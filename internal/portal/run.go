@@ -171,10 +171,11 @@ func accentOf(c config.Colour) page.Accent {
 
 func (p *portal) openSessions() (*session.Sessions, error) {
 	c := p.config
-	secrets, err := session.OwnSecrets(filepath.Join(c.State, "cookies"))
+	read, file := session.OwnSecrets, filepath.Join(c.State, "cookies")
 	if c.Cookies.SecretFile != "" {
-		secrets, err = session.ReadSecrets(c.Cookies.SecretFile)
+		read, file = session.ReadSecrets, c.Cookies.SecretFile
 	}
+	secrets, err := read(file)
 	if err != nil {
 		return nil, err
 	}

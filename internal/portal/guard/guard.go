@@ -192,7 +192,7 @@ func (g *Guard) allowed(w http.ResponseWriter, r *http.Request, from netip.Addr)
 	words := Words{
 		Heading: "That was a lot at once",
 		Text:    "So many requests came from your address, " + from.String() + ", that this one was not looked at.",
-		Next:    []string{"Wait " + seconds(wait) + ", then load the page again, or go back and send the form once more: your browser still has what you typed."},
+		Next:    []string{"Wait " + seconds(wait) + ", then reload this page; if you sent a form, let your browser send it once more: it still has what you typed."},
 	}
 	if whose == "person" {
 		words.Text = "You have sent so many forms in the last minute that this one was not looked at."

@@ -63,6 +63,12 @@ func TestBehindAWebServerThatSignsIn(t *testing.T) {
 		!strings.Contains(s.log.String(), "no address of signIn.proxy.from") || !strings.Contains(s.log.String(), "client=192.0.2.99") {
 		t.Errorf("%d %s\n%s", code, body, s.log)
 	}
+	spoofed := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+	spoofed.RemoteAddr = "192.0.2.99:1"
+	spoofed.Header.Set(email, "pat@example.edu")
+	if who, ok := s.sessions.Who(spoofed); ok {
+		t.Errorf("who came past Guard is %v", who)
+	}
 	if s.sessions.way.out() != c.SignOutURL {
 		t.Error("signing out leads elsewhere")
 	}

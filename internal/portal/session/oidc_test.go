@@ -90,8 +90,9 @@ func TestAnswersCountOnce(t *testing.T) {
 	if code, body := victim.get(mine); code != 200 || !strings.Contains(body, "at /x") {
 		t.Fatal(code, body)
 	}
-	if code, _ := victim.get(mine); code != http.StatusForbidden {
-		t.Errorf("a second time: %d", code)
+	s.log.Reset()
+	if code, _ := victim.get(mine); code != http.StatusForbidden || !strings.Contains(s.log.String(), "no attempt of this browser has this state") {
+		t.Errorf("a second time: %d\n%s", code, s.log)
 	}
 	// A copy of the cookie brings the code no second life.
 	late := s.browser()

@@ -91,8 +91,8 @@ func (s *Sessions) Guard(next http.Handler) http.Handler {
 				Heading: "This form is too old, or from somebody else’s sign-in",
 				Text:    "Nothing was done, and what you typed is still in your browser.",
 				Next: []string{
-					"Sign in again in another tab, as the same person. Then go back here and send the form once more.",
-					"If that does not help, load the form anew. Does your browser take cookies from this site?",
+					"Sign in again in another tab, as the same person. Then reload this page, and let your browser send the form once more.",
+					"If that does not help, go back and load the form anew. Does your browser take cookies from this site?",
 				},
 				Link: "/", Label: "To the first page",
 			})

@@ -332,13 +332,17 @@ func (a *audit) speakers() {
 		return
 	}
 	before, asked := len(a.found), 0
+	for p, where := range portals(a.w.Campus) {
+		asked++
+		a.account("portal", p, where, "as which the portal opens requests")
+	}
 	for d, where := range departments(a.w.Campus) {
 		for _, p := range d.Speakers {
 			if p.ID == 0 { // known to the portal alone
 				continue
 			}
 			asked++
-			a.speaker(d, where, p)
+			a.account("speaker", p, where, "who speaks for "+d.ID)
 		}
 		if d.Team.ID != 0 {
 			asked++
@@ -366,12 +370,24 @@ func departments(campus []*registration.Campus) iter.Seq2[registration.Departmen
 	}
 }
 
-func (a *audit) speaker(d registration.Department, where string, p registration.Speaker) {
+// portals are the accounts that the portal opens requests as, each with its file.
+func portals(campus []*registration.Campus) iter.Seq2[registration.Speaker, string] {
+	return func(yield func(registration.Speaker, string) bool) {
+		for _, c := range campus {
+			if p := c.Portal; p.ID != 0 && !yield(registration.Speaker{GitHub: p.GitHub, ID: p.ID}, c.Path) {
+				return
+			}
+		}
+	}
+}
+
+// account holds a login to its number; what says what the account is for.
+func (a *audit) account(kind string, p registration.Speaker, where, what string) {
 	got, asked := a.s.Accounts[p.GitHub]
 	if !asked || got.Hidden == nil && got.Value.ID == p.ID {
 		return
 	}
-	check := "speaker " + printable(p.GitHub, 60)
+	check := kind + " " + printable(p.GitHub, 60)
 	now := a.s.Logins[p.ID]
 	owner := fmt.Sprintf("; no account has the number %d", p.ID)
 	if now.Hidden == nil && now.Value != "" {
@@ -385,7 +401,7 @@ func (a *audit) speaker(d registration.Department, where string, p registration.
 		a.add(Missing, check, "there is no account of that name, or it is hidden from this token"+owner, where+": write the login and the number that belong together")
 		return
 	}
-	a.add(Missing, check, fmt.Sprintf("%s has the number %d%s, who speaks for %s", printable(got.Value.Login, 60), got.Value.ID, owner, d.ID), where+": write the login and the number that belong together")
+	a.add(Missing, check, fmt.Sprintf("%s has the number %d%s, %s", printable(got.Value.Login, 60), got.Value.ID, owner, what), where+": write the login and the number that belong together")
 }
 
 func (a *audit) speakingTeam(d registration.Department, where string) {

@@ -323,6 +323,11 @@ const maxSpeakers = 500
 // those of the numbers. Accounts that are named often are asked for once.
 func (g *GitHub) Speakers(ctx context.Context, s *Settings, campus []*registration.Campus) error {
 	s.Accounts, s.Logins, s.Speaking = map[string]Seen[Account]{}, map[int64]Seen[string]{}, map[string]Seen[TeamAccess]{}
+	for portal := range portals(campus) {
+		if err := g.speaker(ctx, s, portal); err != nil {
+			return err
+		}
+	}
 	for d := range departments(campus) {
 		for _, p := range d.Speakers {
 			if p.ID == 0 { // known to the portal alone

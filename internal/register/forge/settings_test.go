@@ -244,6 +244,10 @@ func TestAudit(t *testing.T) {
 			"missing: speaker octocat: octocat has the number 7001; the number 583231 is octocat-old's, who speaks for art; registrations/campus/departments.cue:3: write"}},
 		"a login that is nobody's": {put("registrations/campus/departments.cue", strings.Replace(goodCampus, `"octocat", id: 583231`, `"ocotcat", id: 583232`, 1)),
 			[]string{"missing: speaker ocotcat: there is no account of that name, or it is hidden from this token; no account has the number 583232; registrations/campus/departments.cue:2"}},
+		"the portal's account is another's": {put("registrations/campus/departments.cue", "portal: {github: \"octocat\", id: 900}\n"+goodCampus),
+			[]string{"missing: portal octocat: octocat has the number 583231; no account has the number 900, as which the portal opens requests; registrations/campus/departments.cue: write"}},
+		"the portal's account, and who is known to the portal alone": {put("registrations/campus/departments.cue",
+			"portal: {github: \"octocat\", id: 583231}\n"+strings.Replace(goodCampus, `{github: "octocat", id: 583231}`, `{email: "ada@umich.edu"}`, 1)), nil},
 		"a team of another number": {func(hub *forgetest.Hub) { hub.AddTeam(99, "its") }, []string{"missing: team its: it has the number 99, and departments.cue says 43; registrations/campus/departments.cue:2"}},
 		"a team that is gone":      {put("registrations/campus/departments.cue", strings.Replace(goodCampus, `slug: "its"`, `slug: "itz"`, 1)), []string{"missing: team itz: there is no such team"}},
 	} {
