@@ -112,6 +112,53 @@ func TestTheFirstConfiguration(t *testing.T) {
 	}
 }
 
+// TestAnIdentityProviderThatIsDown: the portal starts all the same, and says so to
+// whoever wants to sign in; a form may lead to the provider when it is back.
+func TestAnIdentityProviderThatIsDown(t *testing.T) {
+	dir, addr, nobody := t.TempDir(), free(t), free(t)
+	register := filepath.Join(dir, "register.git")
+	if out, err := exec.CommandContext(t.Context(), "git", "init", "-q", "--bare", "-b", "main", register).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	config := filepath.Join(dir, "portal.cue")
+	if err := os.WriteFile(config, fmt.Appendf(nil, `url: "http://%[1]s"
+listen: %[1]q
+state: %[2]q
+site: {name: "x", postmaster: "pm@example.edu"}
+register: repository: %[3]q
+signIn: oidc: {issuer: "http://%[4]s", clientID: "portal", postmasters: emails: ["pm@example.edu"]}
+relays: []
+`, addr, filepath.Join(dir, "state"), register, nobody), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd := command(t, "--config", config)
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if got := ask(t, "http://"+addr+"/sign-in", "Nobody can sign in at the moment"); !strings.Contains(got, "Nobody can sign in at the moment") {
+		t.Error(got)
+	}
+	r, err := http.Get("http://" + addr + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Body.Close()
+	if got := r.Header.Get("Content-Security-Policy"); r.StatusCode != http.StatusOK || !strings.Contains(got, "form-action 'self' http://"+nobody+";") {
+		t.Errorf("%d %s", r.StatusCode, got)
+	}
+	if got := ask(t, "http://"+addr+"/readyz", "not been read yet"); !strings.Contains(got, "not been read yet") { // there is no commit
+		t.Error(got)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil || !strings.Contains(stderr.String(), "event=session.provider_failed") {
+		t.Errorf("%v\n%s", err, &stderr)
+	}
+}
+
 func free(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
