@@ -120,7 +120,7 @@ func filesOf(c *config.Portal) (list []namedFile) {
 		add(at+".tokenFile", r.TokenFile, true, token, func() error { return oneToken(r.TokenFile) })
 		add(at+".operatorTokenFile", r.OperatorTokenFile, true, "the portal would start, and nobody could block or release on this relay from there", func() error { return oneToken(r.OperatorTokenFile) })
 		add(at+".caFile", r.CAFile, false, notStart+"certificates in PEM, of whoever signed the relay's own", func() error {
-			_, err := newFleet([]config.PortalRelay{r}, 0, nil)
+			_, err := newFleet([]config.PortalRelay{r}, 0, nil, nil)
 			return err
 		})
 	}

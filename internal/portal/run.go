@@ -242,7 +242,7 @@ func openForge(as credential.Want) (desk, error) {
 }
 
 func (p *portal) openFleet(h history) (err error) {
-	if p.fleet, err = newFleet(p.config.Relays, p.config.Register.Poll, p.log); err != nil || p.fleet == nil {
+	if p.fleet, err = newFleet(p.config.Relays, p.config.Register.Poll, p.log, p.registry); err != nil || p.fleet == nil {
 		return err
 	}
 	p.server.fleet = p.fleet

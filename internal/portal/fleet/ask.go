@@ -157,6 +157,7 @@ func (f *Fleet) order(ctx context.Context, name, who, what, about, reason string
 	for i, r := range to {
 		asking.Go(func() {
 			out[i] = r.order(ctx, do)
+			f.metrics.orders.WithLabelValues(what, out[i].State).Inc()
 			var why slog.Attr // what is empty is left out
 			if out[i].State != Done {
 				why = slog.String("err", out[i].Text)

@@ -218,8 +218,8 @@ func TestOrders(t *testing.T) {
 			answers(w, 409, map[string]string{"error": "it is\nwide", "hint": "h"})
 		}, true, false, "it is wide"},
 		"another token": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, false, false, "does not know"},
-		"redirected":    {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", 302) }, false, false, "elsewhere"},
-		"a gateway":     {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "x", 502) }, false, true, "502"},
+		"redirected":    {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", http.StatusFound) }, false, false, "elsewhere"},
+		"a gateway":     {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "x", http.StatusBadGateway) }, false, true, "502"},
 		"cut off":       {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, false, true, "nobody knows"},
 		"slow":          {func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); <-r.Context().Done() }, false, true, "nobody knows"},
 		"half": {func(w http.ResponseWriter, _ *http.Request) {

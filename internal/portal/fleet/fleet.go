@@ -26,6 +26,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"example.edu/gatepost/internal/status"
 )
 
@@ -51,10 +53,11 @@ type Source struct {
 
 // Options of New.
 type Options struct {
-	Sources []Source
-	Every   time.Duration                // from one report to the next; 0: 5 s
-	Logger  *slog.Logger                 // nil: none
-	Dial    func(Source) (Client, error) // nil: HTTPS; for tests
+	Sources    []Source
+	Every      time.Duration                // from one report to the next; 0: 5 s
+	Logger     *slog.Logger                 // nil: none
+	Registerer prometheus.Registerer        // nil: kept and not shown
+	Dial       func(Source) (Client, error) // nil: HTTPS; for tests
 }
 
 // A Relay is what is known of one.
@@ -74,9 +77,10 @@ func (r Relay) Up() bool { return r.Report != nil && r.Error == "" }
 
 // A Fleet is all relays. Its methods are safe for concurrent use.
 type Fleet struct {
-	o      Options
-	log    *slog.Logger
-	relays []*relay
+	o       Options
+	log     *slog.Logger
+	relays  []*relay
+	metrics *metrics
 
 	mails mails
 
@@ -118,6 +122,7 @@ func New(o Options) (*Fleet, error) {
 			now: Relay{Name: s.Name, URL: s.URL, Operates: s.OperatorTokenFile != ""},
 		})
 	}
+	f.metrics = newMetrics(o.Registerer, f)
 	return f, nil
 }
 

@@ -12,6 +12,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"example.edu/gatepost/internal/status"
 )
 
@@ -86,7 +89,13 @@ func spokenFleet(t *testing.T, relays ...*spoken) *Fleet {
 	for i := range relays {
 		sources = append(sources, Source{Name: string(rune('a' + i)), OperatorTokenFile: "/t"})
 	}
-	f, err := New(Options{Sources: sources, Dial: func(s Source) (Client, error) { return relays[s.Name[0]-'a'], nil }})
+	registry := prometheus.NewPedanticRegistry()
+	t.Cleanup(func() {
+		if _, err := registry.Gather(); err != nil {
+			t.Error(err)
+		}
+	})
+	f, err := New(Options{Sources: sources, Registerer: registry, Dial: func(s Source) (Client, error) { return relays[s.Name[0]-'a'], nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,6 +199,11 @@ func TestOrdersAreToldTruly(t *testing.T) {
 		for i, want := range []Outcome{{"a", Done, "blocked until it is taken back", ""}, {"b", NotDone, "it is wide", "say so"}, {"c", Failed, "connection refused", ""}, {"d", Unknown, ErrUnknown.Error(), ""}} {
 			if got[i] != want {
 				t.Errorf("got %+v, want %+v", got[i], want)
+			}
+		}
+		for i, result := range []string{Done, NotDone, Failed, Unknown} {
+			if n := testutil.ToFloat64(f.metrics.orders.WithLabelValues("block", result)); n != 1 {
+				t.Errorf("%v orders are counted as %s (relay %d)", n, result, i)
 			}
 		}
 		if got := all[0].orders; len(got) != 1 || got[0] != `blocks {"prefix":"192.0.2.1","reason":"spam","for":"1h30m0s","operator":"pat@example.edu"}` {
