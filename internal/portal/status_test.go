@@ -145,6 +145,22 @@ func TestStatusForPostmasters(t *testing.T) {
 		"/status/release?registration=registrations%2Flab%2Fweb.cue&amp;relay=a", `<svg class="chart"`, "&lt;script&gt;", "!<script>alert", "! style=", "! onclick=")
 }
 
+// What a page cannot show is counted.
+func TestAStormOfBlocks(t *testing.T) {
+	report := busy(time.Now())
+	for i := range 300 {
+		report.Drift = append(report.Drift, status.Drift{Prefix: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}).String(), Reason: "worm"})
+		report.Brake = append(report.Brake, report.Brake[0])
+	}
+	p := statusOf([]fleet.Relay{{Name: "a", Report: &report}}, nil, true, time.Now())
+	if len(p.Blocks) != rowsMost || p.BlocksMore != 301-rowsMost || len(p.Brakes) != rowsMost || p.BrakesMore != 301-rowsMost {
+		t.Errorf("%d blocks and %d more, %d brakes and %d more", len(p.Blocks), p.BlocksMore, len(p.Brakes), p.BrakesMore)
+	}
+	s := statusServer(t, pat, &relaySaid{report: report})
+	_, body := get(t, s, "/status")
+	has(t, body, "And 251 more: <code>gatepost block</code>", "And 251 more: <code>gatepost brake list</code>")
+}
+
 // Whoever is no postmaster sees that the relays are up, and nobody's address.
 func TestStatusForOthers(t *testing.T) {
 	a := &relaySaid{report: busy(time.Now())}

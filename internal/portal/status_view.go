@@ -39,7 +39,9 @@ type statusPage struct {
 	Relays     []relayCard
 	Charts     []template.HTML
 	Blocks     []blockRow
+	BlocksMore int // beyond those
 	Brakes     []brakeRow
+	BrakesMore int
 	Strangers  []strangerRow
 	StrangerN  int // all of them on the relay that has most
 	Senders    []status.Sender
@@ -137,8 +139,8 @@ func statusOf(relays []fleet.Relay, g *view.Register, postmaster bool, now time.
 	}
 	p.Summary, p.Good = relaysInWords(p.Relays, branch != "")
 	if postmaster {
-		p.Blocks = blocksOf(relays, g, now)
-		p.Brakes = brakesOf(relays)
+		p.Blocks, p.BlocksMore = firstRows(blocksOf(relays, g, now))
+		p.Brakes, p.BrakesMore = firstRows(brakesOf(relays))
 		p.Strangers, p.StrangerN = strangersOf(relays)
 		p.Senders = sendersOf(relays)
 	}
@@ -285,7 +287,13 @@ func blocksOf(relays []fleet.Relay, g *view.Register, now time.Time) []blockRow 
 			}
 		}
 	}
-	return out[:min(len(out), rowsMost)]
+	return out
+}
+
+// firstRows is as much of a list as the page shows, and how many more there are.
+func firstRows[T any](list []T) ([]T, int) {
+	shown := list[:min(len(list), rowsMost)]
+	return shown, len(list) - len(shown)
 }
 
 // brakeStep is a step of the brake in words.
@@ -317,7 +325,7 @@ func brakesOf(relays []fleet.Relay) (out []brakeRow) {
 			out = append(out, row)
 		}
 	}
-	return out[:min(len(out), rowsMost)]
+	return out
 }
 
 // strangersOf are the strangers of all relays, the newest first; all is how
