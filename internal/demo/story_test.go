@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"path"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 )
@@ -187,8 +188,20 @@ func wholeStory(t *testing.T, dana, pat *visitor) {
 	dana.look("ip-registered")
 	dana.open("/requests")
 	dana.look("requests")
+
+	// What ends soon is renewed from the department's page.
 	dana.open("/departments/physics")
 	dana.see("127.0.0.9")
+	dana.tick("Choose 127.0.0.6")
+	dana.press("Ask to renew the chosen for a year")
+	pat.open(dana.arrive("^/requests/[0-9]+$"))
+	pat.see("Checked")
+	pat.press("Merge: approve it")
+	pat.see("Live on 1 of 1 relay")
+	pat.look("request-renewed")
+	if text := pat.text(); strings.Contains(text, "Confirmation") {
+		t.Errorf("a renewal waits for a confirmation:\n%s", text)
+	}
 	pat.open("/status")
 	pat.look("status-after")
 }

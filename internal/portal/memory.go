@@ -34,6 +34,13 @@ func (s *server) remember(p *requestPage, c *course, d dossier) {
 		}
 	}
 	c.Proved, c.Told = r.Proved, r.Confirmed
+	switch { // what was there before has its confirmation
+	case d.State == forge.Open:
+	case r.Kind == book.KindRenewal || r.Kind == book.KindRemoval || r.Kind == book.KindBlock:
+		c.Added = nil
+	case !r.Checked.At.IsZero():
+		c.Added = r.Adds
+	}
 	for relay, at := range r.Live {
 		c.Relays = append(c.Relays, liveness{Relay: relay, Live: true, Known: true, Since: at})
 	}

@@ -90,6 +90,7 @@ type Request struct {
 	ClosedAt time.Time `json:"closedAt,omitzero"`
 
 	Checked   Check                    `json:"checked,omitzero"`
+	Adds      []netip.Addr             `json:"adds,omitempty"`   // addresses that are new with it, when it was last checked
 	Proved    map[netip.Addr]time.Time `json:"proved,omitempty"` // control was proved
 	Approved  []Approval               `json:"approved,omitempty"`
 	Live      map[string]time.Time     `json:"live,omitempty"`      // by relay: first seen there

@@ -198,6 +198,12 @@ func about(b *book.Request, v report.Verdict) {
 	if v.Plan == nil {
 		return
 	}
+	b.Adds = nil
+	for _, e := range v.Plan.Added[:min(len(v.Plan.Added), maxAbout)] {
+		if ip, err := netip.ParseAddr(e.IP); err == nil {
+			b.Adds = append(b.Adds, ip)
+		}
+	}
 	lists := [][]policy.PlanEntry{v.Plan.Added, v.Plan.Changed}
 	if len(v.Plan.Added)+len(v.Plan.Changed) == 0 {
 		lists = [][]policy.PlanEntry{v.Plan.Removed}
