@@ -173,7 +173,8 @@ func (d *document) origin(path, s string) string {
 	case u.Scheme == "http" && !loopback(u.Hostname()):
 		d.wrong(path, fmt.Sprintf("%s: %s is plain http, and not this machine", path, u.Host))
 	}
-	return u.Scheme + "://" + strings.ToLower(u.Host)
+	host := strings.ToLower(u.Host)
+	return u.Scheme + "://" + strings.TrimSuffix(host, map[string]string{"https": ":443", "http": ":80"}[u.Scheme]) // as browsers name it
 }
 
 // webAddress checks an http or https URL. Credentials are refused because a

@@ -120,6 +120,18 @@ signIn: development: people: [{name: "Ada", email: "Ada@example.edu"}, {name: "P
 relays: []
 `
 
+func TestTheUrlIsAsBrowsersNameIt(t *testing.T) {
+	for url, want := range map[string]string{
+		"https://Relay.umich.edu:443/": "https://relay.umich.edu", "https://relay.umich.edu:8443": "https://relay.umich.edu:8443",
+		"http://127.0.0.1:80": "http://127.0.0.1", "http://[::1]:8587": "http://[::1]:8587", "https://[2001:db8::443]": "https://[2001:db8::443]",
+	} {
+		p, err := CheckPortal("portal.cue", []byte(strings.Replace(minimalPortal, "https://relay.umich.edu", url, 1)))
+		if err != nil || p.URL != want {
+			t.Errorf("%s: %v, %v", url, p, err)
+		}
+	}
+}
+
 func TestPortalForTrying(t *testing.T) {
 	got, err := CheckPortal("portal.cue", []byte(trial))
 	if err != nil {

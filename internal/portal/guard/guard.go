@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"example.edu/gatepost/internal/config"
 )
@@ -70,6 +71,7 @@ type Guard struct {
 	metrics *metrics
 	rates   rates
 	streams *streams
+	strays  rate.Sometimes // that came by another name are logged
 }
 
 // New makes a guard.
@@ -84,6 +86,7 @@ func New(o Options) (*Guard, error) {
 	g := &Guard{o: o, host: u.Host, https: u.Scheme == "https", metrics: newMetrics(o.Registerer)}
 	g.rates = newRates(o.Limits, o.Now)
 	g.streams = newStreams(o.Limits)
+	g.strays.Interval = time.Minute
 	return g, nil
 }
 
@@ -142,10 +145,15 @@ func (g *Guard) headers(h http.Header) {
 // ours sends those who came by another name, or unencrypted, to the right
 // address.
 func (g *Guard) ours(w http.ResponseWriter, r *http.Request, https bool) bool {
+	host := strings.TrimSuffix(r.Host, map[bool]string{true: ":443", false: ":80"}[g.https])
 	believed := g.isProxy(peer(r)) // a web server in front may have put its own name for us into Host
-	if (strings.EqualFold(r.Host, g.host) || believed) && (https || !g.https || !believed) {
+	if (strings.EqualFold(host, g.host) || believed) && (https || !g.https || !believed) {
 		return true
 	}
+	g.strays.Do(func() {
+		g.o.Logger.Warn("a request came by another name or unencrypted, and was sent to the right address", "event", "guard.other_name", "host", clip(r.Host), "client", peer(r).String(),
+			"hint", "if this is the web server in front, name its address in proxies; else visitors are sent round in a circle")
+	})
 	if (r.Method == http.MethodGet || r.Method == http.MethodHead) && strings.HasPrefix(r.URL.RequestURI(), "/") {
 		http.Redirect(w, r, g.o.URL+r.URL.RequestURI(), http.StatusTemporaryRedirect)
 		return false

@@ -190,6 +190,7 @@ func TestOtherNames(t *testing.T) {
 		to                 string
 	}{
 		"by its name":             {"GET", "/", visitor, nil, 200, ""},
+		"with its port":           {"GET", "/", visitor, []string{"Host", "relay.example.edu:443"}, 200, ""},
 		"in capitals":             {"GET", "/", visitor, []string{"Host", "RELAY.example.EDU"}, 200, ""},
 		"rebound":                 {"GET", "/ip/192.0.2.1?x=1", visitor, []string{"Host", "evil.example"}, 307, home + "/ip/192.0.2.1?x=1"},
 		"rebound, twice a slash":  {"GET", "//evil.example/", visitor, []string{"Host", "evil.example"}, 307, home + "//evil.example/"},
@@ -208,6 +209,9 @@ func TestOtherNames(t *testing.T) {
 		if w.Code != tc.code || w.Header().Get("Location") != tc.to {
 			t.Errorf("%s: %d %q, want %d %q", name, w.Code, w.Header().Get("Location"), tc.code, tc.to)
 		}
+	}
+	if n := strings.Count(r.log.String(), "event=guard.other_name"); n != 1 {
+		t.Errorf("%d lines about other names, want one a minute", n)
 	}
 }
 
