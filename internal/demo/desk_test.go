@@ -192,6 +192,8 @@ func TestInboxIsBounded(t *testing.T) {
 func TestReadLetter(t *testing.T) {
 	for _, c := range []struct{ name, raw, from, subject, text string }{
 		{"plain", "From: A <a@example.org>\nSubject: hello\n\nline 1\nline 2\n", "A <a@example.org>", "hello", "line 1\nline 2"},
+		{"a quoted name", "From: \"Relay, University\" <a@example.org>\n\nx\n", "Relay, University <a@example.org>", "(no subject)", "x"},
+		{"no address", "From: <<b>>\n\nx\n", "<<b>>", "(no subject)", "x"},
 		{"encoded words", "From: =?utf-8?q?Ger=C3=A4t?= <a@example.org>\nSubject: =?iso-8859-1?b?R3L832U=?=\n\nx\n", "Gerät <a@example.org>", "Grüße", "x"},
 		{"quoted-printable", "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\nGr=C3=BC=C3=9Fe=\n!\n", "(nobody)", "(no subject)", "Grüße!"},
 		{"base64", "Content-Transfer-Encoding: BASE64\n\nR3LDvMOfZQ==\n", "(nobody)", "(no subject)", "Grüße"},

@@ -51,7 +51,7 @@ func readLetter(raw []byte, size int, to string) letter {
 		return l
 	}
 	l.Subject = field(m.Header.Get("Subject"), "(no subject)")
-	l.From = field(m.Header.Get("From"), "(nobody)")
+	l.From = sender(m.Header.Get("From"))
 	text, ok := plainText(header(m.Header), m.Body, maxDepth)
 	if !ok {
 		return l
@@ -73,6 +73,15 @@ func field(value, none string) string {
 		return none
 	}
 	return decoded
+}
+
+// sender is who a letter says that it is from, without quotes around a name.
+func sender(value string) string {
+	a, err := mail.ParseAddress(value)
+	if err != nil || a.Name == "" {
+		return field(value, "(nobody)")
+	}
+	return gatemail.Printable(a.Name+" <"+a.Address+">", maxField)
 }
 
 // A header is that of a message or of a part.

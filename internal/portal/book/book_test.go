@@ -33,7 +33,7 @@ func full() Request {
 		Number: 12, Kind: KindForm, Title: "Register mfp3", URL: "https://github.com/o/r/pull/12", Department: "lsa-physics",
 		By: Person{"u1", "Ann", "ann@example.edu"}, Speaks: true, Contacts: []Contact{{"Bob", "bob@Example.edu"}, {"", "bob@example.edu"}},
 		IPs: []netip.Addr{ip, netip.MustParseAddr("192.0.2.1")}, Paths: []string{"registrations/x.cue"}, Said: "s", OpenedAt: noon, State: "merged", Head: "h", MergedAs: "m", MergedBy: "cy", MergedAt: noon,
-		Checked: Check{"h", "b", "success", "no problems", "**fine**", noon}, Proved: map[netip.Addr]time.Time{ip: noon}, Approved: []Approval{{"cy", noon}},
+		Checked: Check{"h", "b", "success", "no problems", "**fine**", noon}, Adds: []netip.Addr{ip}, Proved: map[netip.Addr]time.Time{ip: noon}, Approved: []Approval{{"cy", noon}},
 		Live: map[string]time.Time{"relay1": noon}, Confirmed: map[netip.Addr]time.Time{ip: noon},
 		Asked:       []Ask{{ID: "comment-1", By: "cy", At: noon, Text: "Why?", MailedAt: noon, Answer: "So.", AnsweredBy: Person{Name: "Ann"}, Answered: noon, Posted: noon}},
 		ClosedWords: "no", ClosedTold: noon, Comment: "d", Status: map[string]string{"m": "s"},
