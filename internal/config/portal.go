@@ -73,8 +73,17 @@ type Postmasters struct {
 }
 
 func (o OIDC) String() string {
-	return fmt.Sprintf("{issuer: %q, clientID: %q, clientSecretFile: %q, scopes: %q, nameClaim: %q, emailClaim: %q, emailsVerified: %v, domains: %q, postmasters: {emails: %q, claim: %q, values: %q}}",
-		o.Issuer, o.ClientID, o.ClientSecretFile, o.Scopes, o.NameClaim, o.EmailClaim, o.EmailsVerified, o.Domains, o.Postmasters.Emails, o.Postmasters.Claim, o.Postmasters.Values)
+	return fmt.Sprintf("{issuer: %q, clientID: %q, clientSecretFile: %q, scopes: %s, nameClaim: %q, emailClaim: %q, emailsVerified: %v, domains: %s, postmasters: {emails: %s, claim: %q, values: %s}}",
+		o.Issuer, o.ClientID, o.ClientSecretFile, texts(o.Scopes), o.NameClaim, o.EmailClaim, o.EmailsVerified, texts(o.Domains), texts(o.Postmasters.Emails), o.Postmasters.Claim, texts(o.Postmasters.Values))
+}
+
+// texts is a list as the file has it.
+func texts[T any](list []T) string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = fmt.Sprintf("%q", fmt.Sprint(v))
+	}
+	return "[" + strings.Join(out, ", ") + "]"
 }
 
 // A SignInProxy is a web server that says in headers who somebody is.
@@ -90,8 +99,8 @@ type SignInProxy struct {
 type SignInHeaders struct{ Email, Name, Groups string }
 
 func (p SignInProxy) String() string {
-	return fmt.Sprintf("{from: %v, headers: {email: %q, name: %q, groups: %q}, signOutURL: %q, postmasters: {emails: %q, groups: %q}}",
-		p.From, p.Headers.Email, p.Headers.Name, p.Headers.Groups, p.SignOutURL, p.Postmasters.Emails, p.Postmasters.Values)
+	return fmt.Sprintf("{from: %s, headers: {email: %q, name: %q, groups: %q}, signOutURL: %q, postmasters: {emails: %s, groups: %s}}",
+		texts(p.From), p.Headers.Email, p.Headers.Name, p.Headers.Groups, p.SignOutURL, texts(p.Postmasters.Emails), texts(p.Postmasters.Values))
 }
 
 // Development lets whoever comes choose who to be.

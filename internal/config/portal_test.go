@@ -323,6 +323,28 @@ func TestThePortalsLogReadsLikeTheFile(t *testing.T) {
 	}
 }
 
+// What is printed of a way to sign in can be read as a configuration again.
+func TestWaysToSignInReadLikeTheFile(t *testing.T) {
+	const oidc = `oidc: {issuer: "https://login.umich.edu", clientID: "gatepost", clientSecretFile: "/s", scopes: ["openid", "email"], nameClaim: "n", emailClaim: "e", emailsVerified: true, domains: ["umich.edu", ".umich.edu"], postmasters: {emails: ["a@umich.edu", "b@umich.edu"], claim: "groups", values: ["x", "y"]}}`
+	const proxy = `proxy: {from: ["192.0.2.1/32", "2001:db8::/48"], headers: {email: "X-E", name: "X-N", groups: "X-G"}, signOutURL: "https://umich.edu/out", postmasters: {emails: ["a@umich.edu"], groups: ["x", "y"]}}`
+	base := minimalPortal[:strings.Index(minimalPortal, "signIn:")] + "relays: []\n"
+	for _, text := range []string{oidc, proxy} {
+		p, err := CheckPortal("portal.cue", []byte(base+"signIn: "+text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if p.SignIn.OIDC != nil {
+			got = "oidc: " + p.SignIn.OIDC.String()
+		} else {
+			got = "proxy: " + p.SignIn.Proxy.String()
+		}
+		if got != text {
+			t.Errorf("got  %s\nwant %s", got, text)
+		}
+	}
+}
+
 func TestColours(t *testing.T) {
 	for s, want := range map[string]string{"#00274c": "#00274c", "#ffcb05": "#867", "#ffffff": "#76", "#000000": "#000000"} {
 		c, ok := ParseColour(s)
