@@ -79,7 +79,7 @@ func (k *Keeper) questionsOf(ctx context.Context, t *tended, number int) error {
 		text, by := signedBy(text, m.Author.Login)
 		ask := book.Ask{ID: m.ID, By: clip(by, maxName), At: m.At, Text: clip(text, maxWords)}
 		if t.request.State == forge.Open || k.now().Sub(m.At) < tellFor {
-			if k.owe(ctx, "ask "+itoa(number)+" "+m.ID, to(r), "A question about your request "+itoa(number), k.askLetter(r, ask)) {
+			if k.owe(ctx, "ask "+itoa(number)+" "+m.ID, to(r), "A question about "+subject(r), k.askLetter(r, ask)) {
 				ask.MailedAt = k.now().UTC()
 			}
 		}
@@ -209,7 +209,8 @@ func (k *Keeper) closing(ctx context.Context, t *tended, r book.Request) error {
 		return nil
 	}
 	words, by = clip(words, maxWords), clip(by, maxName)
-	if list := to(r); len(list) > 0 && !k.owe(ctx, "closed "+itoa(r.Number), list, "Your request "+itoa(r.Number)+" was closed", k.closedLetter(r, words, by)) {
+	// Of a block nobody was told that it was proposed: it is between postmasters.
+	if list := to(r); len(list) > 0 && r.Kind != book.KindBlock && !k.owe(ctx, "closed "+itoa(r.Number), list, upper(subject(r))+" was closed", k.closedLetter(r, words, by)) {
 		return nil
 	}
 	k.update(ctx, r.Number, func(b *book.Request) { b.ClosedWords, b.ClosedTold = words, k.now().UTC() })

@@ -129,7 +129,7 @@ func TestAClosingIsTold(t *testing.T) {
 	if len(w.post.sent) != 1 {
 		t.Fatalf("mails: %q", w.post.sent)
 	}
-	w.contains("the mail", w.post.sent[0], "closed 1 it@umich.edu|it@umich.edu|Your request 1 was closed|", "(Pat Postmaster)", "> That machine can sign in.\n\n", "https://relay.umich.edu/register")
+	w.contains("the mail", w.post.sent[0], "closed 1 it@umich.edu|it@umich.edu|Request 1 was closed|", "a request about your registrations was closed", "(Pat Postmaster)", "> That machine can sign in.\n\n", "https://relay.umich.edu/register")
 	w.now = w.now.Add(11 * time.Minute) // nobody wrote a word about the second
 	w.restart()
 	w.round()
@@ -188,8 +188,8 @@ func TestBlocksAreMirroredOnce(t *testing.T) {
 	w.must(w.git.Close(t.Context(), 1))
 	one.Drift = one.Drift[1:2]
 	w.round()
-	if list, _ = w.git.List(t.Context(), ""); len(list) != 2 {
-		t.Errorf("opened again: %+v", list)
+	if list, _ = w.git.List(t.Context(), ""); len(list) != 2 || len(w.post.sent) != 0 {
+		t.Errorf("opened again, or told: %+v, %q", list, w.post.sent)
 	}
 	// Another block of the same address, later.
 	w.now = w.now.Add(48 * time.Hour)
@@ -245,9 +245,10 @@ func TestRenewals(t *testing.T) {
 	w.must(w.git.Close(t.Context(), 1))
 	w.now = w.now.Add(2 * time.Hour)
 	w.round()
-	if list, _ = w.git.List(t.Context(), ""); len(list) != 1 {
-		t.Errorf("opened again: %+v", list)
+	if list, _ = w.git.List(t.Context(), ""); len(list) != 1 || len(w.post.sent) != 2 {
+		t.Fatalf("opened again, or not told: %+v, %q", list, w.post.sent)
 	}
+	w.contains("the mail", w.post.sent[1], "closed 1 it@umich.edu", "ends on its day")
 	w.now = today.AddDate(0, 0, 70)
 	w.relays.silent = true // one of them does not say
 	w.round()
@@ -366,7 +367,7 @@ func TestACrashAnywhere(t *testing.T) {
 			subject := strings.Split(m, "|")[2]
 			mails[subject]++
 		}
-		if answers != 1 || len(mails) != 2 || mails["A question about your request 1"] != 1 {
+		if answers != 1 || len(mails) != 2 || mails["A question about request 1"] != 1 {
 			t.Errorf("crash %d: %d answers, mails %v", n, answers, mails)
 		}
 		if !crashed {

@@ -50,22 +50,48 @@ func (k *Keeper) owe(ctx context.Context, key string, list []string, subject, bo
 // askLetter is what a contact is asked.
 func (k *Keeper) askLetter(r book.Request, a book.Ask) string {
 	return k.letter(r,
-		fmt.Sprintf("a postmaster (%s) asks about your request:", oneLine(a.By, maxName)),
+		fmt.Sprintf("a postmaster (%s) asks about %s:", oneLine(a.By, maxName), concerning(r)),
 		quoted(a.Text),
 		"Please answer on its page. You need no account other than the one you sign in with there:",
 		"    "+k.page(r.Number),
 		"The request waits for your answer.")
 }
 
+// concerning is what a request is to whoever hears of it: not everybody asked for it.
+func concerning(r book.Request) string {
+	if r.By.Email != "" || r.Kind == book.KindForm {
+		return "your request"
+	}
+	return "a request about your registrations"
+}
+
+// subject is the same in a few words: "your request 12", or "request 12".
+func subject(r book.Request) string {
+	if concerning(r) == "your request" {
+		return "your request " + itoa(r.Number)
+	}
+	return "request " + itoa(r.Number)
+}
+
+// upper begins a line.
+func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
 // closedLetter tells that a request was closed.
 func (k *Keeper) closedLetter(r book.Request, words, by string) string {
-	parts := []string{"your request was closed without being taken over. Nothing has changed for your addresses."}
+	parts := []string{concerning(r) + " was closed without being taken over. Nothing has changed for your addresses."}
+	if r.Kind == book.KindRenewal {
+		parts = append(parts, "What it would have renewed ends on its day, unless you renew it on your department's page.")
+	}
 	if words == "" {
 		parts = append(parts, "No reason was given with it. If you do not know why, ask the postmasters.")
 	} else {
 		parts = append(parts, fmt.Sprintf("What the postmaster (%s) wrote:", oneLine(by, maxName)), quoted(words))
 	}
-	return k.letter(r, append(parts, "Its page:", "    "+k.page(r.Number), "You can send the form again at any time:", "    "+k.o.URL+"/register")...)
+	parts = append(parts, "Its page:", "    "+k.page(r.Number))
+	if r.Kind == book.KindForm || r.Kind == book.KindOther {
+		parts = append(parts, "You can send the form again at any time:", "    "+k.o.URL+"/register")
+	}
+	return k.letter(r, parts...)
 }
 
 // renewalLetter tells contacts what was opened for them.
