@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,6 +99,8 @@ func TestTheFormComesBack(t *testing.T) {
 // often it is sent.
 func TestAFormBecomesARequest(t *testing.T) {
 	w := newWorld(t, dana)
+	counted := &countedForge{desk: w.forge}
+	w.forge = counted
 	v := typed()
 	v.Key = newKey()
 	to := w.sends(http.StatusSeeOther, "/register", press(v, "send"))
@@ -129,6 +132,9 @@ func TestAFormBecomesARequest(t *testing.T) {
 		})
 	}
 	group.Wait()
+	if n := counted.opened.Load(); n != 1 {
+		t.Errorf("the forge was asked %d times", n)
+	}
 	w.as(pat) // another person's form of the same key is another form
 	other := v
 	other.Hosts = []form.Host{{IP: "192.0.2.8", Name: "mfp8.physics.example.edu", Kind: "printer"}}
@@ -138,6 +144,17 @@ func TestAFormBecomesARequest(t *testing.T) {
 	if list, err := w.git.List(t.Context(), forge.Open); err != nil || len(list) != 2 {
 		t.Errorf("%d requests: %v", len(list), err)
 	}
+}
+
+// A countedForge counts what is opened.
+type countedForge struct {
+	desk
+	opened atomic.Int32
+}
+
+func (f *countedForge) Open(ctx context.Context, p forge.Proposal) (forge.Request, error) {
+	f.opened.Add(1)
+	return f.desk.Open(ctx, p)
 }
 
 // An awayForge is one that does not answer.

@@ -52,7 +52,7 @@ func Kinds() []string {
 // they can be told apart; the heading of a table is left out. What makes no sense
 // stays in the list, and what is over 64 machines, too; Cut says so.
 func (v Values) Paste() Values {
-	lines := strings.Split(v.Pasted, "\n")
+	lines := strings.Split(strings.TrimPrefix(v.Pasted, "\ufeff"), "\n")
 	hosts := slices.DeleteFunc(slices.Clone(v.Hosts), Host.Blank)
 	kind := ""
 	if len(v.Hosts) > 0 {

@@ -20,7 +20,7 @@ func TestPaste(t *testing.T) {
 		cut                      []string
 	}{
 		{"addresses", "141.211.13.1\n\n  141.211.13.2  \n2607:f018::1", "141.211.13.1  printer|141.211.13.2  printer|2607:f018::1  printer", "", nil},
-		{"a CSV file with a heading", "IP address,Host name,Kind\n141.211.13.1,a.umich.edu,scanner\n\"141.211.13.2\",\"b.umich.edu\",Server\n", "141.211.13.1 a.umich.edu scanner|141.211.13.2 b.umich.edu server", "", nil},
+		{"a CSV file with a heading", "\ufeffIP address,Host name,Kind\n141.211.13.1,a.umich.edu,scanner\n\"141.211.13.2\",\"b.umich.edu\",Server\n", "141.211.13.1 a.umich.edu scanner|141.211.13.2 b.umich.edu server", "", nil},
 		{"another order, semicolons, more columns", "room 12; printer; a.umich.edu; 141.211.13.1; 2019\nroom 13; sensor; b.umich.edu; 141.211.13.2; 2020", "141.211.13.1 a.umich.edu printer|141.211.13.2 b.umich.edu sensor", "", nil},
 		{"a spreadsheet", "a.umich.edu\t141.211.13.1\t\nb.umich.edu\t141.211.13.2\tother", "141.211.13.1 a.umich.edu printer|141.211.13.2 b.umich.edu other", "", nil},
 		{"blanks", "141.211.13.1 a.umich.edu sensor\n141.211.13.2 b.umich.edu", "141.211.13.1 a.umich.edu sensor|141.211.13.2 b.umich.edu printer", "", nil},
