@@ -18,7 +18,7 @@ func newDemo(o Options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "demo",
 		Short:   "Show everything on the loopback network, nothing to configure",
-		Long:    "Show everything on the loopback network: a register in a git repository, the\nrelay, and a next hop that shows what arrives. Nothing to configure, no root,\nno network; Ctrl-C ends it and leaves nothing behind.",
+		Long:    "Show everything on the loopback network: a register in a git repository, the\nrelay, the portal in your browser, and an inbox that shows what arrives. Nothing\nto configure, no root, no network; Ctrl-C ends it and leaves nothing behind.",
 		GroupID: groupRelay,
 		Args:    noArguments("to send a mail through the demo: gatepost demo send"),
 	}

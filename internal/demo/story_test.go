@@ -98,6 +98,7 @@ func TestStory(t *testing.T) {
 	pat.signIn("Pat", "/status")
 	t.Run("the pages as they are", func(t *testing.T) { everyPage(t, b, dana.in(t), pat.in(t)) })
 	t.Run("from the form to the first mail", func(t *testing.T) { wholeStory(t, dana.in(t), pat.in(t)) })
+	t.Run("a block", func(t *testing.T) { block(t, dana.in(t), pat.in(t)) })
 	t.Run("by keyboard alone", func(t *testing.T) { byKeyboard(t, b.visitor(t, "keyboard", wide)) })
 	t.Run("without scripts", func(t *testing.T) { withoutScripts(t, d, b.visitor(t, "plain", wide.withoutScripts()), pat.in(t)) })
 	t.Run("on a small screen", func(t *testing.T) { onSmallScreen(t, b.visitor(t, "small", narrow), pat.in(t)) })
@@ -204,6 +205,39 @@ func wholeStory(t *testing.T, dana, pat *visitor) {
 	}
 	pat.open("/status")
 	pat.look("status-after")
+}
+
+// block keeps a machine from sending, and lets it again.
+func block(t *testing.T, dana, pat *visitor) {
+	pat.open("/status")
+	pat.follow("Block an address")
+	pat.press("Block it") // with nothing filled in
+	pat.see("There is a problem")
+	pat.look("block-problems")
+	pat.fill("Address or network", "127.0.2.10")
+	pat.fill("Reason", "it scans by itself at night")
+	pat.tick("Yes, do it now.")
+	pat.press("Block it")
+	pat.see("What became of it on each relay")
+	pat.look("block-done")
+	dana.open("/demo/send?from=127.0.2.10")
+	dana.press("Send it")
+	dana.see("The relay refused it", "127.0.2.10 is blocked")
+	dana.look("demo-blocked")
+	dana.follow("Look 127.0.2.10 up")
+	dana.see("it scans by itself at night")
+	dana.look("ip-blocked-now")
+	pat.open("/status")
+	pat.see("by command on relay1")
+	pat.look("status-blocked")
+	pat.follow("End it for 127.0.2.10")
+	pat.fill("Reason", "it was mended")
+	pat.tick("Yes, do it now.")
+	pat.press("End the block")
+	pat.see("What became of it on each relay")
+	dana.open("/demo/send?from=127.0.2.10")
+	dana.press("Send it")
+	dana.see("The relay took it")
 }
 
 // byKeyboard sends the form without the mouse, with a field left empty at first.

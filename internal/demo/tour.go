@@ -59,6 +59,7 @@ var more = []action{
 	{"/register?ip=127.0.2.9", "Ask for an address of the library as Dana", "The form says whose it is."},
 	{"/register?ip=127.0.5.7", "Ask for a wireless address", "Those change hands, so none is registered."},
 	{"/ip/127.0.1.20", "Look up a machine that is blocked", "Who blocked it, why, and until when."},
-	{"/departments/physics", "All of a department’s machines", "One of them ends in twelve days; renew it."},
-	{"/status", "The relay, as a postmaster sees it", "Charts, what waits, and a button that blocks."},
+	{"/departments/physics", "All of a department’s machines", "One of them ends in twelve days. The portal has asked to renew it already."},
+	{"/requests", "As Pat, ask Dana something", "The question is in the inbox, with a link to where Dana answers it."},
+	{"/status", "The relay, as a postmaster sees it", "Charts, who sends most, and a button that blocks within a second."},
 }
