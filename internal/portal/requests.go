@@ -173,6 +173,10 @@ func (s *server) dossier(w http.ResponseWriter, r *http.Request) (dossier, bool)
 // judge says what is wrong with a request and what it does, by the register as
 // it is now. Of one that has ended, what it did is read from its own files.
 func (s *server) judge(p *requestPage, c *course, d dossier) {
+	if d.Cut {
+		p.Unsure = "It changes more files than are looked at here, so a postmaster must look at it at the forge. It can be asked for in several requests."
+		return
+	}
 	edits, ok := d.edits()
 	if !ok {
 		p.Unsure = "It has a file that is no ordinary one, so a postmaster must look at it at the forge."

@@ -33,6 +33,7 @@ type desk interface {
 type dossier struct {
 	forge.Request
 	Changes []forge.File
+	Cut     bool // there is more than Changes: nothing can be said of the whole
 	Remarks []forge.Remark
 }
 
@@ -105,8 +106,10 @@ func (d *dossiers) read(ctx context.Context, number int) (v dossier, err error) 
 	if v.Request, err = d.forge.Get(ctx, number); err != nil {
 		return v, err
 	}
-	if v.Changes, err = d.forge.Files(ctx, v.Request); err != nil && !errors.Is(err, forge.ErrTooMuch) {
-		return v, err
+	if v.Changes, err = d.forge.Files(ctx, v.Request); err != nil {
+		if v.Cut = errors.Is(err, forge.ErrTooMuch); !v.Cut {
+			return v, err
+		}
 	}
 	if v.Remarks, err = d.forge.Remarks(ctx, number); err != nil && !errors.Is(err, forge.ErrTooMuch) {
 		return v, err
