@@ -46,8 +46,8 @@ type requestRow struct {
 	Asked  bool // a question waits for an answer
 }
 
-func (s *server) requests(w http.ResponseWriter, r *http.Request, _ session.Person) {
-	list, err := s.forge.Recent(r.Context(), s.now().Add(-listedFor))
+func (s *server) requests(w http.ResponseWriter, r *http.Request, who session.Person) {
+	list, err := s.dossiers.recent(r.Context(), who.ID)
 	if err != nil {
 		s.forgeFailed(w, r, err)
 		return
@@ -160,7 +160,8 @@ func (s *server) dossier(w http.ResponseWriter, r *http.Request) (dossier, bool)
 		s.notFound(w, r, "There is no such request")
 		return dossier{}, false
 	}
-	d, err := s.dossiers.get(r.Context(), number)
+	who, _ := s.sessions.Who(r)
+	d, err := s.dossiers.get(r.Context(), who.ID, number)
 	switch {
 	case errors.Is(err, forge.ErrNotFound):
 		s.notFound(w, r, "There is no such request")
@@ -264,6 +265,14 @@ func personOf(a forge.Account) string {
 
 // forgeFailed says that the forge did not answer as it should.
 func (s *server) forgeFailed(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, errAskedTooMuch) {
+		w.Header().Set("Retry-After", "60")
+		s.pages.Fail(w, r, http.StatusTooManyRequests, s.frame(w, r, nil), page.Failure{
+			Heading: "That was a lot at once", Text: "The place where requests are kept answers only so many questions in an hour, and this page would be one too many just now. Mail is not affected.",
+			Next: []string{"Try again in a minute."},
+		})
+		return
+	}
 	s.log.Warn("the forge did not answer a page", "event", "portal.forge_failed", "err", err)
 	w.Header().Set("Retry-After", "30")
 	f := page.Failure{Heading: "The requests cannot be read just now", Text: "The place where they are kept does not answer. Mail is not affected, and nothing is lost.", Next: []string{"Try again in a minute."}}

@@ -14,9 +14,12 @@ import (
 // How long what the forge told is good for. A page that is looked at by many, or
 // that looks again by itself, must not use up the forge's limits.
 const (
-	freshFor   = 2 * time.Second
-	settledFor = time.Minute // of a request that is merged or closed
-	maxRecent  = 500         // requests that are remembered
+	freshFor   = 2 * time.Second  // of a repository on this machine
+	countedFor = 15 * time.Second // of a forge that counts what it is asked
+	settledFor = time.Minute      // of a request that is merged or closed
+	saidFor    = 2 * time.Minute  // of remarks, where the forge says that nothing is new
+	unsettled  = 10 * time.Second // after a change, something older than it may turn up
+	maxRecent  = 500              // requests that are remembered
 	forgeFor   = 20 * time.Second
 )
 
@@ -40,11 +43,14 @@ type dossier struct {
 // dossiers reads requests, and remembers them for a moment. It is safe for
 // concurrent use: who asks for the same at a time waits for one answer.
 type dossiers struct {
-	forge desk
-	now   func() time.Time
+	forge  desk
+	now    func() time.Time
+	budget *askBudget // nil: the forge does not count what it is asked
 
-	mu   sync.Mutex
-	kept map[int]*kept // guarded by mu
+	mu    sync.Mutex
+	kept  map[int]*kept // guarded by mu
+	epoch int           // guarded by mu: what was read in an earlier one is read anew
+	list  listing
 }
 
 // A kept dossier has a lock of its own, so that one slow answer holds up nobody
@@ -53,22 +59,48 @@ type kept struct {
 	turn  chan struct{} // holds one token
 	value dossier       // guarded by turn, as is what follows
 	at    time.Time
+	said  time.Time // the remarks were read
+	epoch int
+}
+
+// A listing is the list of requests as it was read last.
+type listing struct {
+	turn  chan struct{} // holds one token
+	value []forge.Request
+	at    time.Time
+	epoch int
 }
 
 func newDossiers(f desk, now func() time.Time) *dossiers {
-	return &dossiers{forge: f, now: now, kept: map[int]*kept{}}
+	d := &dossiers{forge: f, now: now, kept: map[int]*kept{}, list: listing{turn: make(chan struct{}, 1)}}
+	d.list.turn <- struct{}{}
+	if _, counts := f.(*forge.GitHub); counts {
+		d.budget = newAskBudget(now)
+	}
+	return d
 }
 
-// forget has all be read anew: something happened at the forge.
+// forget has all be looked at anew: something happened at the forge.
 func (d *dossiers) forget() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	clear(d.kept)
+	d.epoch++
 }
 
-// get is the request with a number; forge.ErrNotFound if there is none.
-func (d *dossiers) get(ctx context.Context, number int) (dossier, error) {
+// fresh is how long what is still going on is good for.
+func (d *dossiers) fresh() time.Duration {
+	if d.budget != nil {
+		return countedFor
+	}
+	return freshFor
+}
+
+// get is the request with a number, for somebody; forge.ErrNotFound if there is
+// none. Whoever has asked too much gets what is known, however old, or
+// errAskedTooMuch.
+func (d *dossiers) get(ctx context.Context, person string, number int) (dossier, error) {
 	d.mu.Lock()
+	epoch := d.epoch
 	k := d.kept[number]
 	if k == nil {
 		if len(d.kept) >= maxRecent {
@@ -85,36 +117,94 @@ func (d *dossiers) get(ctx context.Context, number int) (dossier, error) {
 	case <-ctx.Done():
 		return dossier{}, ctx.Err()
 	}
-	age := freshFor
+	age := d.fresh()
 	if k.value.State == forge.Merged || k.value.State == forge.Closed {
 		age = settledFor
 	}
-	if !k.at.IsZero() && d.now().Sub(k.at) < age {
+	known := !k.at.IsZero()
+	if known && k.epoch >= epoch && d.now().Sub(k.at) < age {
 		return k.value, nil
 	}
-	v, err := d.read(ctx, number)
+	cost := askAgain
+	if !known {
+		cost = askWhole
+	}
+	if !d.budget.take(person, cost) {
+		if known {
+			return k.value, nil
+		}
+		return dossier{}, errAskedTooMuch
+	}
+	at := d.now()
+	v, said, err := d.read(ctx, number, k)
 	if err != nil {
 		return dossier{}, err
 	}
-	k.value, k.at = v, d.now()
+	if said {
+		k.said = at
+	}
+	k.value, k.at, k.epoch = v, at, epoch
 	return v, nil
 }
 
-func (d *dossiers) read(ctx context.Context, number int) (v dossier, err error) {
+// read asks for a request, and for what may be new of it besides. said reports
+// whether the remarks were read.
+func (d *dossiers) read(ctx context.Context, number int, k *kept) (v dossier, said bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, forgeFor)
 	defer cancel()
 	if v.Request, err = d.forge.Get(ctx, number); err != nil {
-		return v, err
+		return v, false, err
 	}
-	if v.Changes, err = d.forge.Files(ctx, v.Request); err != nil {
+	was := k.value
+	if !k.at.IsZero() && was.Head == v.Head && was.Base == v.Base && was.State == v.State {
+		v.Changes, v.Cut = was.Changes, was.Cut
+	} else if v.Changes, err = d.forge.Files(ctx, v.Request); err != nil {
 		if v.Cut = errors.Is(err, forge.ErrTooMuch); !v.Cut {
-			return v, err
+			return v, false, err
 		}
 	}
-	if v.Remarks, err = d.forge.Remarks(ctx, number); err != nil && !errors.Is(err, forge.ErrTooMuch) {
-		return v, err
+	changed := v.UpdatedAt
+	if !k.said.IsZero() && !changed.IsZero() && changed.Equal(was.UpdatedAt) && k.said.Sub(changed) > unsettled && d.now().Sub(k.said) < saidFor {
+		v.Remarks = was.Remarks
+		return v, false, nil
 	}
-	return v, nil
+	if v.Remarks, err = d.forge.Remarks(ctx, number); err != nil && !errors.Is(err, forge.ErrTooMuch) {
+		return v, false, err
+	}
+	return v, true, nil
+}
+
+// recent is the list of requests, for somebody.
+func (d *dossiers) recent(ctx context.Context, person string) ([]forge.Request, error) {
+	d.mu.Lock()
+	epoch := d.epoch
+	d.mu.Unlock()
+	l := &d.list
+	select {
+	case <-l.turn:
+		defer func() { l.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	known := !l.at.IsZero()
+	if known && l.epoch >= epoch && d.now().Sub(l.at) < d.fresh() {
+		return l.value, nil
+	}
+	if !d.budget.take(person, askWhole) {
+		if known {
+			return l.value, nil
+		}
+		return nil, errAskedTooMuch
+	}
+	ctx, cancel := context.WithTimeout(ctx, forgeFor)
+	defer cancel()
+	at := d.now()
+	list, err := d.forge.Recent(ctx, at.Add(-listedFor))
+	if err != nil {
+		return nil, err
+	}
+	l.value, l.at, l.epoch = list, at, epoch
+	return list, nil
 }
 
 // edits are what a request changes of the register. ok is false if only a merge
