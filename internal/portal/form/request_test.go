@@ -22,7 +22,7 @@ func TestARequestsWords(t *testing.T) {
 	for _, hostile := range []string{
 		"plain words", "@octocat and @org/team, mail joe@umich.edu", "Fixes #12, closes GH-7 and octo/repo#9, https://github.com/o/r/issues/3",
 		"```\n<script>alert(1)</script>\n````text\n@all", "> quoted\n\n# heading\n[link](javascript:x)", "-->\n<!-- x", "~~~\n@a\n~~~",
-		"last words\n\nCo-authored-by: Mallory <m@example.com>\nSigned-off-by: x <y@z>", "\x1b[31m\u202e\u2028 and \x00", "##[error]x\n##vso[task]", "@@octocat", "#​1 ##2", "`a``b```c````", "~", strings.Repeat("`", 5000),
+		"last words\n\nCo-authored-by: Mallory <m@example.com>\nSigned-off-by: x <y@z>", "\x1b[31m\u202e\u2028 and \x00", "##[error]x\n##vso[task]", "@@octocat", "#\u200b1 ##2", "`a``b```c````", "~", strings.Repeat("`", 5000),
 	} {
 		r := j.Request(Asker{Name: hostile, Email: hostile, Speaks: true}, hostile)
 		if r.Title != "Register mfp7.physics.lsa.umich.edu for lsa-physics" || r.Name != "lsa-physics-mfp7" {
