@@ -137,6 +137,38 @@ func TestTheForgeIsDown(t *testing.T) {
 	}
 }
 
+// TestOneRequestThatIsStuck: rubbish in one discussion costs that request, with one
+// line; so does a forge that takes no comments, whatever it tells.
+func TestOneRequestThatIsStuck(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.propose(physics+"new.cue", request("lsa-physics", w.day(200), "141.211.13.23"))
+	w.propose(physics+"two.cue", request("lsa-physics", w.day(200), "141.211.13.24"))
+	w.run(w.bare, "update-ref", "refs/gatepost/discussion/1", w.run(w.bare, "rev-parse", "main^{tree}"))
+	for range 3 {
+		w.round()
+	}
+	if n := strings.Count(w.log.String(), "event=keeper.stuck"); n != 1 || w.k.Trouble()["request 1"] == "" || w.k.Trouble()["forge"] != "" || w.comment(2) == "" {
+		t.Errorf("%d lines, %v:\n%s", n, w.k.Trouble(), w.log.String())
+	}
+	w.run(w.bare, "update-ref", "-d", "refs/gatepost/discussion/1")
+	w.round()
+	if len(w.k.Trouble()) != 0 || w.comment(1) == "" {
+		t.Errorf("mended: %v", w.k.Trouble())
+	}
+
+	w = newWorld(t)
+	hub, ann, _, _ := w.atGitHub()
+	hub.Fork(ann, "mine", "Register it", forgetest.Change{Path: physics + "new.cue", Content: request("lsa-physics", w.day(200), "141.211.13.23")})
+	hub.Fail(forgetest.Failure{Method: "POST", Path: "/comments", Times: -1, Status: 403})
+	for range 3 {
+		w.round()
+	}
+	if down, up := strings.Count(w.log.String(), "event=keeper.down part=forge"), strings.Count(w.log.String(), "event=keeper.up part=forge"); down != 1 || up != 0 {
+		t.Errorf("%d, %d lines:\n%s", down, up, w.log.String())
+	}
+}
+
 // TestWritesAreBounded: what is over the bound comes with the next round.
 func TestWritesAreBounded(t *testing.T) {
 	t.Parallel()

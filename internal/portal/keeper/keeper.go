@@ -124,6 +124,7 @@ type Keeper struct {
 	accounts  map[forge.Account]account // who may ask
 	self      ownAccount                // the portal's
 	asked     map[string]time.Time      // addresses that relays were asked about
+	failed    error                     // what the forge did not do in this round, the first of it
 	duties    time.Time                 // when renewals were looked for last
 }
 
@@ -266,11 +267,12 @@ func (k *Keeper) round(ctx context.Context) {
 	began := k.now()
 	k.writes, k.questions = maxWrites, maxQuestions
 	list, err := k.o.Forge.Recent(ctx, began.Add(-lookBack))
-	k.state(ctx, "forge", err)
+	k.failed = err
 	if err == nil {
 		k.tendAll(ctx, list)
 		k.ownRequests(ctx, list)
 	}
+	k.state(ctx, "forge", k.failed)
 	k.metrics.rounds.Observe(k.now().Sub(began).Seconds())
 }
 
@@ -326,7 +328,35 @@ func (k *Keeper) state(ctx context.Context, part string, err error) {
 	k.metrics.down.WithLabelValues(part).Set(down)
 }
 
-// Trouble is what is wrong now, by part: forge, register, mail, book.
+// missed notes that the forge did not do something for a request. What concerns
+// that one alone, such as rubbish in its discussion, is told once and leaves the
+// forge as it is.
+func (k *Keeper) missed(ctx context.Context, number int, err error) {
+	part := "request " + itoa(number)
+	k.mu.Lock()
+	_, told := k.trouble[part]
+	k.mu.Unlock()
+	alone := errors.Is(err, forge.ErrIncomplete) || errors.Is(err, forge.ErrTooMuch) || errors.Is(err, forge.ErrConflict) || errors.Is(err, forge.ErrNotFound)
+	switch {
+	case err == nil && !told || ctx.Err() != nil:
+		return
+	case err == nil:
+		k.mu.Lock()
+		delete(k.trouble, part)
+		k.mu.Unlock()
+	case !alone:
+		if k.failed == nil {
+			k.failed = err
+		}
+	case !told:
+		k.mu.Lock()
+		k.trouble[part] = err.Error()
+		k.mu.Unlock()
+		k.log.Warn("the reporter cannot do its part for a request, and goes on with the rest", "event", "keeper.stuck", "request", number, "err", err)
+	}
+}
+
+// Trouble is what is wrong now, by part: forge, register, mail, book, or "request 12".
 func (k *Keeper) Trouble() map[string]string {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -108,7 +108,7 @@ func (k *Keeper) open(ctx context.Context, reg *view.Register, list []forge.Requ
 	}
 	tip, err := k.o.Forge.Tip(ctx, k.o.Branch)
 	if err != nil {
-		k.state(ctx, "forge", err)
+		k.failed = err
 		return false
 	}
 	if tip != reg.Commit || k.unfit(reg, o) || !k.may("request") {
@@ -122,7 +122,7 @@ func (k *Keeper) open(ctx context.Context, reg *view.Register, list []forge.Requ
 		return false
 	}
 	if err != nil {
-		k.state(ctx, "forge", err)
+		k.failed = err
 		return true
 	}
 	k.metrics.opened.WithLabelValues(string(o.kind)).Inc()

@@ -31,6 +31,7 @@ func (k *Keeper) tendAll(ctx context.Context, list []forge.Request) {
 	for _, r := range list {
 		if seen[r.Number] = true; r.Base != k.o.Branch || !k.unfinished(r) {
 			delete(k.requests, r.Number)
+			k.missed(ctx, r.Number, nil)
 			continue
 		}
 		t := k.requests[r.Number]
@@ -116,17 +117,16 @@ func (k *Keeper) tend(ctx context.Context, t *tended, light bool) {
 	}
 	if !light {
 		if err := k.discuss(ctx, t, r); err != nil {
-			k.state(ctx, "forge", err)
+			k.missed(ctx, r.Number, err)
 			return
 		}
 	}
 	if t.request.State == forge.Closed {
+		k.missed(ctx, r.Number, nil)
 		return
 	}
 	tell := k.told(r, t.request, told)
-	if err := errors.Join(k.comment(ctx, r, lead, tell), k.status(ctx, r, t.request, tell)); err != nil {
-		k.state(ctx, "forge", err)
-	}
+	k.missed(ctx, r.Number, errors.Join(k.comment(ctx, r, lead, tell), k.status(ctx, r, t.request, tell)))
 }
 
 // heard notes what the forge says of a request. Of a branch that somebody removed
@@ -162,7 +162,7 @@ func (k *Keeper) judge(ctx context.Context, t *tended, r book.Request) (book.Req
 		return r, r.Checked.Lead, r.Checked.Lead != ""
 	}
 	if isForge(err) {
-		k.state(ctx, "forge", err)
+		k.missed(ctx, r.Number, err)
 		return r, "", false
 	}
 	k.state(ctx, "register", err)
