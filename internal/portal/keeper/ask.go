@@ -255,9 +255,20 @@ func (k *Keeper) answers(ctx context.Context, t *tended, r book.Request) error {
 			continue
 		}
 		first := answerLead + review.Span(ask.ID)
-		there := slices.ContainsFunc(t.remarks, func(m forge.Remark) bool {
-			return m.Mark == "" && strings.HasPrefix(m.Body, first+" ") && !m.At.Before(ask.Answered.Add(-time.Hour))
-		})
+		there := false
+		for _, m := range t.remarks {
+			if m.Mark != "" || !strings.HasPrefix(m.Body, first+" ") || m.At.Before(ask.Answered.Add(-time.Hour)) {
+				continue
+			}
+			own := k.o.Self == nil // then nobody else can write there
+			if !own {
+				var err error
+				if own, err = k.own(ctx, m.Author); err != nil {
+					return err
+				}
+			}
+			there = there || own
+		}
 		if !there {
 			if !k.may("answer") {
 				return nil

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"example.edu/gatepost/internal/portal/book"
 	"example.edu/gatepost/internal/register/forge"
 	"example.edu/gatepost/internal/register/forge/forgetest"
 )
@@ -192,5 +193,34 @@ func TestWritesAreBounded(t *testing.T) {
 	w.round()
 	if n := count(); n != 40 {
 		t.Errorf("%d writes in all", n)
+	}
+}
+
+// TestNobodyAnswersInAdvance: what looks like the portal's note of an answer, by
+// somebody else at the forge, keeps no answer from standing there.
+func TestNobodyAnswersInAdvance(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	hub, ann, pat, eve := w.atGitHub()
+	n := hub.Fork(ann, "mine", "Register it", forgetest.Change{Path: physics + "new.cue", Content: request("lsa-physics", w.day(200), "141.211.13.23")})
+	hub.AddComment(n, pat, "/ask Whose is it?")
+	w.round()
+	asked := w.get(n).Asked
+	if len(asked) != 1 {
+		t.Fatalf("asked: %+v", asked)
+	}
+	hub.AddComment(n, eve, answerLead+"`"+asked[0].ID+"` (`pat`), by `ann` in the portal:\n\n> Nobody's.")
+	w.must(w.k.Answer(t.Context(), n, asked[0].ID, book.Person{Name: "Ann", Email: "ann@umich.edu"}, "It is ours."))
+	w.now = w.now.Add(time.Minute)
+	w.round()
+	w.round()
+	found := 0
+	for _, c := range hub.Comments(n) {
+		if c.By == "portal" && strings.Contains(c.Body, "It is ours.") {
+			found++
+		}
+	}
+	if found != 1 {
+		t.Errorf("the answer stands there %d times: %+v", found, hub.Comments(n))
 	}
 }
