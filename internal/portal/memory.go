@@ -28,7 +28,7 @@ func (s *server) remember(p *requestPage, c *course, d dossier) {
 		return
 	}
 	if r.By.Name != "" {
-		c.By = r.By.Name
+		c.By = named(r.By)
 		if r.Department != "" && !r.Speaks && r.Kind == book.KindForm {
 			c.By += ", who does not speak for the department"
 		}
@@ -45,7 +45,7 @@ func (s *server) remember(p *requestPage, c *course, d dossier) {
 		c.Relays = append(c.Relays, liveness{Relay: relay, Live: true, Known: true, Since: at})
 	}
 	for _, a := range r.Asked {
-		p.Questions = append(p.Questions, questionLine{ID: a.ID, By: a.By, At: a.At, Text: a.Text, Answered: a.Answered, AnsweredBy: a.AnsweredBy.Name, Answer: a.Answer})
+		p.Questions = append(p.Questions, questionLine{ID: a.ID, By: a.By, At: a.At, Text: a.Text, Answered: a.Answered, AnsweredBy: named(a.AnsweredBy), Answer: a.Answer})
 	}
 	if d.State == forge.Closed {
 		p.Closing = r.ClosedWords
@@ -102,6 +102,15 @@ func (s *server) answerRequest(w http.ResponseWriter, r *http.Request, who sessi
 // the portal's own account.
 func signed(who session.Person, prefix, text string) string {
 	return prefix + text + "\n\n— " + who.Name + ", through the portal"
+}
+
+// named is somebody with the address that they signed in with: a name alone is
+// whatever its owner likes, such as that of a colleague.
+func named(p book.Person) string {
+	if p.Email == "" || p.Email == p.Name {
+		return p.Name
+	}
+	return p.Name + " (" + p.Email + ")"
 }
 
 func bookPerson(who session.Person) book.Person {

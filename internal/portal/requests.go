@@ -21,6 +21,12 @@ import (
 // listedFor is how far back the list of requests goes.
 const listedFor = 90 * 24 * time.Hour
 
+// How much of a large request its page shows, and asks the relays about.
+const (
+	maxEntries = 500 // of its plan
+	maxAdds    = 256 // addresses that are new, as the reporter has it
+)
+
 func (s *server) requestRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /requests", s.signedIn(s.requests))
 	mux.HandleFunc("GET /requests/{number}", s.signedIn(s.request))
@@ -87,6 +93,7 @@ type requestPage struct {
 	Unsure   string // why it could not be judged; "" if it could
 	Others   int    // files besides the register
 	Sections []review.Section
+	More     int // entries of them that are left out
 	Adds     []proofLine
 	Ports    proof.Invitation // the newest, for the server and ports
 	Missing  int              // addresses without a proof
@@ -213,16 +220,25 @@ func (s *server) judge(p *requestPage, c *course, d dossier) {
 		}
 	}
 	plan := change.Plan()
-	for _, section := range plan.Sections() {
-		if len(section.Entries) > 0 {
-			p.Sections = append(p.Sections, section)
-		}
-	}
-	for _, e := range plan.Added {
+	p.Sections, p.More = shown(plan.Sections(), maxEntries)
+	for _, e := range plan.Added[:min(len(plan.Added), maxAdds)] {
 		if addr, err := netip.ParseAddr(e.IP); err == nil {
 			c.Added = append(c.Added, addr)
 		}
 	}
+}
+
+// shown is the sections that say something, with so many entries at most in all,
+// and how many are left out.
+func shown(all []review.Section, most int) (list []review.Section, more int) {
+	for _, section := range all {
+		n := min(len(section.Entries), most)
+		most, more = most-n, more+len(section.Entries)-n
+		if section.Entries = section.Entries[:n]; n > 0 {
+			list = append(list, section)
+		}
+	}
+	return list, more
 }
 
 func touches(edits []review.Edit, path string) bool {
@@ -250,8 +266,8 @@ func addressesOf(d dossier) (list []netip.Addr) {
 				list = append(list, h.IP)
 			}
 		}
-		if len(list) > 64 {
-			break
+		if len(list) >= maxAdds {
+			return list[:maxAdds]
 		}
 	}
 	return list

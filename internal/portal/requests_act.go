@@ -20,13 +20,14 @@ import (
 // maxWords bounds what a person writes into a request, in runes.
 const maxWords = 4000
 
+// maxWordOctets is what the reporter takes of them.
+const maxWordOctets = 8000
+
 // fill adds what the relays and the portal's memory know of a request.
 func (s *server) fill(ctx context.Context, p *requestPage, c *course, d dossier) {
 	c.By = personOf(d.Author)
-	for _, r := range d.Remarks {
-		if r.Kind == forge.Approved {
-			c.Approved = append(c.Approved, approval{By: personOf(r.Author), At: r.At})
-		}
+	for _, r := range d.Approvals {
+		c.Approved = append(c.Approved, approval{By: personOf(r.Author), At: r.At})
 	}
 	ctx, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
@@ -108,7 +109,10 @@ func (s *server) mergeRequest(w http.ResponseWriter, r *http.Request, who sessio
 		s.showRequest(w, r, who, http.StatusConflict, "It is not fit to be merged; see below.", "")
 		return
 	}
-	_, err := merger.Merge(r.Context(), d.Number, r.PostForm.Get("head"), person(who), s.now())
+	head, err := r.PostForm.Get("head"), forge.ErrMoved
+	if head == d.Head { // what was judged is what they saw
+		_, err = merger.Merge(r.Context(), d.Number, head, person(who), s.now())
+	}
 	s.dossiers.forget()
 	switch {
 	case errors.Is(err, forge.ErrMoved):
@@ -133,7 +137,7 @@ func words(text string) (_, problem string) {
 		return text, "Write a few words, please."
 	case !utf8.ValidString(text):
 		return "", "That is not text."
-	case utf8.RuneCountInString(text) > maxWords:
+	case utf8.RuneCountInString(text) > maxWords, len(text) > maxWordOctets:
 		return text, "That is too long: 4,000 characters are the most."
 	}
 	return text, ""

@@ -20,6 +20,7 @@ const (
 	saidFor    = 2 * time.Minute  // of remarks, where the forge says that nothing is new
 	unsettled  = 10 * time.Second // after a change, something older than it may turn up
 	maxRecent  = 500              // requests that are remembered
+	maxKept    = 64 << 20         // octets of their files
 	forgeFor   = 20 * time.Second
 )
 
@@ -35,9 +36,9 @@ type desk interface {
 // A dossier is a request with all that the forge tells of it.
 type dossier struct {
 	forge.Request
-	Changes []forge.File
-	Cut     bool // there is more than Changes: nothing can be said of the whole
-	Remarks []forge.Remark
+	Changes   []forge.File
+	Cut       bool           // there is more than Changes: nothing can be said of the whole
+	Approvals []forge.Remark // without their words
 }
 
 // dossiers reads requests, and remembers them for a moment. It is safe for
@@ -47,10 +48,11 @@ type dossiers struct {
 	now    func() time.Time
 	budget *askBudget // nil: the forge does not count what it is asked
 
-	mu    sync.Mutex
-	kept  map[int]*kept // guarded by mu
-	epoch int           // guarded by mu: what was read in an earlier one is read anew
-	list  listing
+	mu     sync.Mutex
+	kept   map[int]*kept // guarded by mu
+	epoch  int           // guarded by mu: what was read in an earlier one is read anew
+	octets int           // guarded by mu: of the files of what is kept
+	list   listing
 }
 
 // A kept dossier has a lock of its own, so that one slow answer holds up nobody
@@ -105,6 +107,7 @@ func (d *dossiers) get(ctx context.Context, person string, number int) (dossier,
 	if k == nil {
 		if len(d.kept) >= maxRecent {
 			clear(d.kept)
+			d.octets = 0
 		}
 		k = &kept{turn: make(chan struct{}, 1)}
 		k.turn <- struct{}{}
@@ -136,20 +139,45 @@ func (d *dossiers) get(ctx context.Context, person string, number int) (dossier,
 		return dossier{}, errAskedTooMuch
 	}
 	at := d.now()
-	v, said, err := d.read(ctx, number, k)
+	v, heard, err := d.read(ctx, number, k)
 	if err != nil {
 		return dossier{}, err
 	}
-	if said {
+	if heard {
 		k.said = at
 	}
+	before := k.value.octets()
 	k.value, k.at, k.epoch = v, at, epoch
+	d.weigh(number, k, v.octets()-before)
 	return v, nil
 }
 
-// read asks for a request, and for what may be new of it besides. said reports
+// weigh counts what has been read of a request, and lets all others go where that
+// is too much.
+func (d *dossiers) weigh(number int, k *kept, more int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kept[number] != k {
+		return // it was let go meanwhile
+	}
+	if d.octets += more; d.octets <= maxKept {
+		return
+	}
+	clear(d.kept)
+	d.kept[number], d.octets = k, k.value.octets()
+}
+
+// octets is how large the files of a request are.
+func (d dossier) octets() (n int) {
+	for _, f := range d.Changes {
+		n += len(f.Data)
+	}
+	return n
+}
+
+// read asks for a request, and for what may be new of it besides. heard reports
 // whether the remarks were read.
-func (d *dossiers) read(ctx context.Context, number int, k *kept) (v dossier, said bool, err error) {
+func (d *dossiers) read(ctx context.Context, number int, k *kept) (v dossier, heard bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, forgeFor)
 	defer cancel()
 	if v.Request, err = d.forge.Get(ctx, number); err != nil {
@@ -165,11 +193,18 @@ func (d *dossiers) read(ctx context.Context, number int, k *kept) (v dossier, sa
 	}
 	changed := v.UpdatedAt
 	if !k.said.IsZero() && !changed.IsZero() && changed.Equal(was.UpdatedAt) && k.said.Sub(changed) > unsettled && d.now().Sub(k.said) < saidFor {
-		v.Remarks = was.Remarks
+		v.Approvals = was.Approvals
 		return v, false, nil
 	}
-	if v.Remarks, err = d.forge.Remarks(ctx, number); err != nil && !errors.Is(err, forge.ErrTooMuch) {
+	said, err := d.forge.Remarks(ctx, number)
+	if err != nil && !errors.Is(err, forge.ErrTooMuch) {
 		return v, false, err
+	}
+	for _, r := range said {
+		if r.Kind == forge.Approved {
+			r.Body = ""
+			v.Approvals = append(v.Approvals, r)
+		}
 	}
 	return v, true, nil
 }

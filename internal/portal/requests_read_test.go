@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.edu/gatepost/internal/register/forge"
+	"example.edu/gatepost/internal/register/registration"
 )
 
 // A counting forge says how often it was asked what. It has requests up to 600.
@@ -15,6 +16,7 @@ type countingForge struct {
 	now                        func() time.Time
 	head                       string
 	updated                    time.Time
+	data                       []byte // of each request's one file
 	gets, files, remarks, list int
 }
 
@@ -28,12 +30,12 @@ func (c *countingForge) Get(_ context.Context, number int) (forge.Request, error
 
 func (c *countingForge) Files(context.Context, forge.Request) ([]forge.File, error) {
 	c.files++
-	return make([]forge.File, 1), nil
+	return []forge.File{{Source: registration.Source{Data: c.data}}}, nil
 }
 
 func (c *countingForge) Remarks(context.Context, int) ([]forge.Remark, error) {
 	c.remarks++
-	return make([]forge.Remark, 1), nil
+	return []forge.Remark{{Kind: forge.Approved, Body: "Fine."}, {Kind: forge.Said, Body: "Hm."}}, nil
 }
 
 func (c *countingForge) Recent(context.Context, time.Time) ([]forge.Request, error) {
@@ -58,7 +60,7 @@ func TestWatchingIsCheap(t *testing.T) {
 	for range 1800 {
 		for range 20 {
 			v, err := d.get(t.Context(), "dana", 7)
-			if err != nil || len(v.Changes) != 1 || len(v.Remarks) != 1 {
+			if err != nil || len(v.Changes) != 1 || len(v.Approvals) != 1 {
 				t.Fatal(v, err)
 			}
 		}
@@ -103,5 +105,24 @@ func TestNobodyUsesUpTheForge(t *testing.T) {
 	// Somebody else has read 3 meanwhile, so that it is known.
 	if v, err := d.get(t.Context(), "mallory", 3); err != nil || v.Number != 3 {
 		t.Errorf("what is known is not shown: %v", err)
+	}
+}
+
+// TestKeptIsBounded: what is remembered of large requests is bounded, and right.
+func TestKeptIsBounded(t *testing.T) {
+	d, f, pass := countedReader()
+	f.data = make([]byte, maxKept/8+1)
+	for n := range 30 {
+		if v, err := d.get(t.Context(), "dana", n+1); err != nil || v.Number != n+1 {
+			t.Fatal(v.Number, err)
+		}
+		pass(time.Minute)
+	}
+	sum := 0
+	for _, k := range d.kept {
+		sum += k.value.octets()
+	}
+	if sum > maxKept || sum != d.octets || len(d.kept) == 0 {
+		t.Errorf("%d requests are kept, of %d octets, counted as %d", len(d.kept), sum, d.octets)
 	}
 }

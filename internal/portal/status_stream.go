@@ -77,8 +77,9 @@ func (s *stream) send(text string) error {
 func event(name, data string) string {
 	var b strings.Builder
 	b.WriteString("event: " + name + "\n")
+	data = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(data) // each of them ends a line there
 	for line := range strings.Lines(data) {
-		b.WriteString("data: " + strings.TrimRight(line, "\r\n") + "\n")
+		b.WriteString("data: " + strings.TrimSuffix(line, "\n") + "\n")
 	}
 	b.WriteString("\n")
 	return b.String()
