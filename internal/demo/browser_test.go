@@ -207,13 +207,6 @@ func (v *visitor) open(path string) (status int) {
 	return status
 }
 
-// path is where the visitor is.
-func (v *visitor) path() (path string) {
-	v.t.Helper()
-	v.do("path", args{}, &path)
-	return path
-}
-
 // text is the main part of the page, as it is read.
 func (v *visitor) text() (text string) {
 	v.t.Helper()

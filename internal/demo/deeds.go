@@ -32,7 +32,7 @@ func deedsOf(ctx context.Context, register string, d *desk) deeds {
 		}
 		for _, f := range files {
 			if bytes.Contains(f.Data, []byte(`"`+suggested+`"`)) {
-				done.requested = true
+				done.requested, done.number = true, r.Number
 				done.merged = done.merged || r.State == forge.Merged
 			}
 		}

@@ -116,7 +116,8 @@ func everyPage(t *testing.T, b *browser, dana, pat *visitor) {
 		}
 	}
 	look(b.visitor(t, "anybody", wide), view{"home", "/"}, view{"demo", "/demo"}, view{"sign-in", "/sign-in?next=/status"})
-	dana.signIn("Dana", "/ip")
+	dana.signIn("Robin", "/ip")
+	dana.signIn("Dana", "/ip") // instead
 	look(dana, view{"ip", "/ip"}, view{"ip-live", "/ip/127.0.0.3"}, view{"ip-blocked", "/ip/127.0.1.20"}, view{"ip-soon", "/ip/127.0.0.6"},
 		view{"ip-unregistered", "/ip/127.0.3.99"}, view{"departments", "/departments"}, view{"department", "/departments/physics"},
 		view{"department-silent", "/departments/museum"}, view{"requests-none", "/requests"}, view{"status", "/status"})
@@ -159,7 +160,11 @@ func wholeStory(t *testing.T, dana, pat *visitor) {
 	dana.look("request-proved")
 
 	// The merge; both pages tell by themselves what becomes of it.
-	pat.open(request)
+	pat.open("/demo")
+	pat.see("Become Pat")
+	pat.follow("Sign in as Pat")
+	pat.do("press", args{"at": args{"role": "button", "name": "Pat", "loose": true}}, nil)
+	pat.arrive("^" + request + "$")
 	pat.look("request-postmaster")
 	pat.merge(request)
 	merged := time.Now()

@@ -1,6 +1,11 @@
 package demo
 
-import "example.edu/gatepost/internal/portal/page"
+import (
+	"net/url"
+	"strconv"
+
+	"example.edu/gatepost/internal/portal/page"
+)
 
 // suggested is the address that the tour registers.
 const suggested = "127.0.0.9"
@@ -8,6 +13,7 @@ const suggested = "127.0.0.9"
 // deeds is what has happened to the address of the tour.
 type deeds struct {
 	requested bool // a request for it was opened
+	number    int  // its number
 	proved    bool
 	merged    bool
 	live      bool // its confirmation has arrived
@@ -28,17 +34,22 @@ type action struct{ URL, Text, Why string }
 
 // tour is the story that the demo tells, for whoever looks at it.
 func tour(d deeds, who *page.Visitor) []step {
-	form := "/register?ip=" + suggested
-	signIn := action{URL: "/sign-in?next=" + "%2Fregister%3Fip%3D" + suggested, Text: "Sign in"}
+	form, request := "/register?ip="+suggested, action{URL: "/requests", Text: "Requests"}
+	if d.requested {
+		request = action{URL: "/requests/" + strconv.Itoa(d.number), Text: "The request"}
+	}
+	signIn := func(text, next string) action {
+		return action{URL: "/sign-in?" + url.Values{"next": {next}}.Encode(), Text: text}
+	}
 	steps := []step{
 		{Title: "Sign in as Dana, who speaks for Physics", Text: "A new scanner in the department is to send mail. Its address is " + suggested + ".",
-			Done: who != nil || d.requested, Links: []action{signIn}},
+			Done: who != nil || d.requested, Links: []action{signIn("Sign in", form)}},
 		{Title: "Fill in the form and send it", Text: "Make a mistake on purpose: an address of the library, a date in ten years. Each problem shows beside its field.",
 			Done: d.requested, Links: []action{{URL: form, Text: "The form, for " + suggested}}},
 		{Title: "Show that the machine is yours", Text: "The request’s page has an address for it. “Send it from here” there does what the scanner would do.",
-			Done: d.proved || d.live, Links: []action{{URL: "/requests", Text: "Requests"}}},
-		{Title: "Sign out, sign in as Pat, the postmaster, and press “Merge”", Text: "Then watch the request’s page: within seconds the relay has taken it over, and it is live.",
-			Done: d.merged, Links: []action{{URL: "/requests", Text: "Requests"}}},
+			Done: d.proved || d.live, Links: []action{request}},
+		{Title: "Become Pat, the postmaster, and press “Merge”", Text: "Then watch the request’s page: within seconds the relay has taken it over, and it is live.",
+			Done: d.merged, Links: []action{signIn("Sign in as Pat", request.URL)}},
 		{Title: "Read the confirmation", Text: "One for each address, to the department’s contact.",
 			Done: d.live, Links: []action{{URL: "/demo/inbox", Text: "The inbox"}}},
 		{Title: "Send a mail from " + suggested, Text: "Before it was registered, the relay would have refused it and said why.",

@@ -62,13 +62,10 @@ const steps = {
 
   async open({ page }, { path }) { return (await page.goto(path)).status(); },
   async reload({ page }) { await page.reload(); },
-  async path({ page }) { const url = new URL(page.url()); return url.pathname + url.search; },
   async text({ page }) { return page.locator("main").innerText(); },
-  async source({ page }) { return page.content(); },
   async title({ page }) { return page.title(); },
 
   async fill({ page }, { at, value }) { await find(page, at).fill(value); },
-  async value({ page }, { at }) { return find(page, at).inputValue(); },
   async choose({ page }, { at, value }) { await find(page, at).selectOption({ label: value }); },
   async check({ page }, { at }) { await find(page, at).check(); },
   async press({ page }, { at }) { await find(page, at).click(); },
