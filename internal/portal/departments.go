@@ -45,13 +45,7 @@ func (s *server) departments(w http.ResponseWriter, r *http.Request, who session
 	}
 	var p departmentsPage
 	for d := range now.Base.Snapshot().Departments() {
-		row := departmentRow{ID: d.ID, Name: cmp.Or(d.Name, d.ID)}
-		for _, e := range now.Of(d.ID) {
-			row.Addresses++
-			if e.Registration.Expires.Sub(s.now()) < endsSoon {
-				row.Soon++
-			}
-		}
+		row := departmentRow{ID: d.ID, Name: cmp.Or(d.Name, d.ID), Addresses: len(now.Of(d.ID)), Soon: now.Ending(d.ID, s.now().Add(endsSoon))}
 		if speaks(who, d) {
 			p.Yours = append(p.Yours, row)
 		} else {

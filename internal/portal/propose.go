@@ -83,8 +83,9 @@ func (s *server) openRequest(ctx context.Context, who session.Person, reg *view.
 	ctx, cancel := context.WithTimeout(ctx, forgeFor)
 	defer cancel()
 	p := forge.Proposal{Base: s.base, Parent: reg.Commit, Name: c.Name, Title: c.Title, Body: c.Body, Author: person(who), At: s.now()}
+	var paths []string
 	for _, e := range c.Edits {
-		p.Changes = append(p.Changes, forge.Change(e))
+		p.Changes, paths = append(p.Changes, forge.Change(e)), append(paths, e.Path)
 	}
 	r, err := s.forge.Open(ctx, p)
 	switch {
@@ -102,7 +103,7 @@ func (s *server) openRequest(ctx context.Context, who session.Person, reg *view.
 		}
 		b.Kind, b.Title, b.URL, b.Department, b.By = c.Kind, r.Title, r.URL, c.Department, bookPerson(who)
 		b.Speaks = d != nil && speaks(who, d)
-		b.Contacts, b.IPs, b.OpenedAt = c.Contacts, c.IPs, s.now()
+		b.Contacts, b.IPs, b.Paths, b.OpenedAt = c.Contacts, c.IPs, paths, s.now()
 	})
 	if err != nil { // the request is there all the same, and says who asked
 		s.log.Error("a request is not in the portal's memory", "event", "portal.unremembered", "request", r.Number, "err", err)

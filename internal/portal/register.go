@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -17,6 +18,7 @@ import (
 	"example.edu/gatepost/internal/portal/session"
 	"example.edu/gatepost/internal/portal/view"
 	"example.edu/gatepost/internal/register/policy"
+	"example.edu/gatepost/internal/register/review"
 )
 
 const maxForm = 2 << 20 // octets of a form that is sent
@@ -171,7 +173,7 @@ func (s *server) registerSent(w http.ResponseWriter, r *http.Request) {
 		s.renderForm(w, r, http.StatusOK, who, v, &form.Judgement{Findings: v.Cut}, &registerBody{Focus: form.RowField(0, form.RowIP)})
 		return
 	}
-	j, err := form.Judge(now.Base, v, form.Options{Now: s.now()})
+	j, err := s.judgeForm(now.Base, v)
 	if err != nil {
 		s.log.Error("a form cannot be judged", "event", "portal.judge_failed", "err", err)
 		s.renderForm(w, r, http.StatusServiceUnavailable, who, v, nil, &registerBody{Trouble: "The form cannot be checked at the moment; that is our fault, and the log says why. Press the button again in a while."})
@@ -186,6 +188,27 @@ func (s *server) registerSent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.send(w, r, who, v, j, now)
+}
+
+// judgeForm judges a form, beside the requests that are open: no new file takes
+// the path of one of theirs, and who asks for an address that one of them is about
+// is told so.
+func (s *server) judgeForm(base *review.Base, v form.Values) (*form.Judgement, error) {
+	ips, paths := s.book.Pending()
+	j, err := form.Judge(base, v, form.Options{Now: s.now(), Taken: func(path string) bool { return paths[path] > 0 }})
+	if err != nil {
+		return nil, err
+	}
+	for i, h := range v.Hosts {
+		ip, err := netip.ParseAddr(strings.TrimSpace(h.IP))
+		if n := ips[ip.Unmap()]; err == nil && n > 0 {
+			j.Findings = append(j.Findings, form.Finding{
+				Field: form.RowField(i, form.RowIP), Warning: true,
+				Message: fmt.Sprintf("request %d, which is open, is about this address", n), Hint: "look at it first: " + requestURL(n),
+			})
+		}
+	}
+	return j, nil
 }
 
 // departmentOf is the id of a department that was written by its full name.
@@ -241,7 +264,7 @@ func (s *server) registerCheck(w http.ResponseWriter, r *http.Request) {
 	}
 	v := form.Parse(r.PostForm)
 	v.Department = departmentOf(now.Base.Snapshot(), v.Department)
-	j, err := form.Judge(now.Base, v, form.Options{Now: s.now()})
+	j, err := s.judgeForm(now.Base, v)
 	if err != nil {
 		s.log.Error("a form cannot be judged", "event", "portal.judge_failed", "err", err)
 		w.WriteHeader(http.StatusServiceUnavailable)

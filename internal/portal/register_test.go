@@ -135,6 +135,8 @@ func TestAFormBecomesARequest(t *testing.T) {
 	if n := counted.opened.Load(); n != 1 {
 		t.Errorf("the forge was asked %d times", n)
 	}
+	// Who asks for the same address is told so, and takes no path of an open request.
+	w.sends(http.StatusOK, "/register", press(v, "check"), "Request "+strings.TrimPrefix(to, "/requests/")+", which is open, is about this address", "registrations/lab/mfp7-2.cue")
 	w.as(pat) // another person's form of the same key is another form
 	other := v
 	other.Hosts = []form.Host{{IP: "192.0.2.8", Name: "mfp8.physics.example.edu", Kind: "printer"}}

@@ -129,6 +129,27 @@ func (b *Book) Get(number int) (Request, bool) {
 	return *r.clone(), true
 }
 
+// Pending is what open requests are about: the number of the newest by each
+// address, and by each file that it changes. One that the reporter has not seen
+// yet counts as open.
+func (b *Book) Pending() (ips map[netip.Addr]int, paths map[string]int) {
+	ips, paths = map[netip.Addr]int{}, map[string]int{}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for n, r := range b.requests {
+		if r.State != "" && r.State != "open" {
+			continue
+		}
+		for _, ip := range r.IPs {
+			ips[ip] = max(ips[ip], n)
+		}
+		for _, p := range r.Paths {
+			paths[p] = max(paths[p], n)
+		}
+	}
+	return ips, paths
+}
+
 // All is every request, newest first.
 func (b *Book) All() []Request {
 	b.mu.RLock()

@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,19 +45,34 @@ type Register struct {
 
 	once        sync.Once
 	departments map[string][]policy.Entry // each in order of address; made once
+	ends        map[string][]time.Time    // of each of these, in order of time
 }
 
 // Of is the addresses of a department, live, blocked or expired, in order. It
 // must not be changed.
 func (r *Register) Of(department string) []policy.Entry {
-	r.once.Do(func() {
-		r.departments = map[string][]policy.Entry{}
-		for _, e := range r.Base.Snapshot().All() {
-			d := e.Registration.Department
-			r.departments[d] = append(r.departments[d], e)
-		}
-	})
+	r.once.Do(r.sort)
 	return r.departments[department]
+}
+
+// Ending is how many addresses of a department have a registration that ends
+// before a time, or has ended.
+func (r *Register) Ending(department string, before time.Time) int {
+	r.once.Do(r.sort)
+	n, _ := slices.BinarySearchFunc(r.ends[department], before, time.Time.Compare)
+	return n
+}
+
+func (r *Register) sort() {
+	r.departments, r.ends = map[string][]policy.Entry{}, map[string][]time.Time{}
+	for _, e := range r.Base.Snapshot().All() {
+		d := e.Registration.Department
+		r.departments[d] = append(r.departments[d], e)
+		r.ends[d] = append(r.ends[d], e.Registration.Expires)
+	}
+	for _, times := range r.ends {
+		slices.SortFunc(times, time.Time.Compare)
+	}
 }
 
 // A View is the register of this moment. It is safe for concurrent use.
