@@ -235,5 +235,6 @@ func (w *world) opens(path, text string) forge.Request {
 	if err != nil {
 		w.Fatal(err)
 	}
+	w.dossiers.forget() // as the forge's webhook does
 	return r
 }
