@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"example.edu/gatepost/internal/portal/book"
+	"example.edu/gatepost/internal/portal/form"
 	"example.edu/gatepost/internal/portal/session"
 	"example.edu/gatepost/internal/register/forge"
 	"example.edu/gatepost/internal/register/policy"
+	"example.edu/gatepost/internal/register/registration"
 	"example.edu/gatepost/internal/register/review"
 )
 
@@ -43,6 +45,12 @@ func TestNamesAreNotBelieved(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.shows(http.StatusOK, at, "by Pat Moss (mallory@example.edu)", "<b>Pat Moss (mallory@example.edu):</b>")
+	if _, err := w.book.Update(1, func(b *book.Request) {
+		b.Asked[0].AnsweredBy = book.Person{ID: "e", Name: "Eve", Email: "eve@example.edu"}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.shows(http.StatusOK, at, "<b>Eve (eve@example.edu), who did not ask for this, and neither is a contact")
 	w.sends(http.StatusUnprocessableEntity, at+"/answer", url.Values{"question": {"a"}, "answer": {strings.Repeat("€", 3000)}}, "That is too long")
 }
 
@@ -81,5 +89,32 @@ func TestNoEventWithinAnEvent(t *testing.T) {
 	got := event("status", "a\r\revent: status\rdata: forged\r\nb")
 	if want := "event: status\ndata: a\ndata: \ndata: event: status\ndata: data: forged\ndata: b\n\n"; got != want {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestAnotherDepartmentsFile: nobody takes a registration into their own
+// department, in whose name they might then speak.
+func TestAnotherDepartmentsFile(t *testing.T) {
+	w := newWorld(t, dana)
+	f := w.register().Base.File("registrations/library/scanners.cue")
+	v := form.Of(f, w.now())
+	v.Department, v.Accept = "lab", registration.Accept{Policies: true, NotBulk: true, NotWorkstation: true, NoMailServer: true}
+	w.sends(http.StatusUnprocessableEntity, "/register", press(v, "send"), "A registration stays with its department")
+	v.From = "registrations/library/../campus/campus.cue"
+	w.sends(http.StatusUnprocessableEntity, "/register", press(v, "send"), "is not in the register")
+	if list, err := w.git.List(t.Context(), forge.Open); err != nil || len(list) != 0 {
+		t.Errorf("%d requests, %v", len(list), err)
+	}
+}
+
+// TestAFormThatWasChanged after it was sent asks for something else.
+func TestAFormThatWasChanged(t *testing.T) {
+	w := newWorld(t, dana)
+	v := typed()
+	v.Key = newKey()
+	first := w.sends(http.StatusSeeOther, "/register", press(v, "send"))
+	v.Purpose = "Something else, which came to mind afterwards."
+	if second := w.sends(http.StatusSeeOther, "/register", press(v, "send")); second == first {
+		t.Errorf("both lead to %s", first)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"example.edu/gatepost/internal/portal/keeper"
 	"example.edu/gatepost/internal/portal/session"
 	"example.edu/gatepost/internal/register/forge"
+	"example.edu/gatepost/internal/register/registration"
 )
 
 // An answerer takes the answer to a postmaster's question to the forge.
@@ -45,7 +46,7 @@ func (s *server) remember(p *requestPage, c *course, d dossier) {
 		c.Relays = append(c.Relays, liveness{Relay: relay, Live: true, Known: true, Since: at})
 	}
 	for _, a := range r.Asked {
-		p.Questions = append(p.Questions, questionLine{ID: a.ID, By: a.By, At: a.At, Text: a.Text, Answered: a.Answered, AnsweredBy: named(a.AnsweredBy), Answer: a.Answer})
+		p.Questions = append(p.Questions, questionLine{ID: a.ID, By: a.By, At: a.At, Text: a.Text, Answered: a.Answered, AnsweredBy: s.answering(r, a.AnsweredBy), Answer: a.Answer})
 	}
 	if d.State == forge.Closed {
 		p.Closing = r.ClosedWords
@@ -102,6 +103,21 @@ func (s *server) answerRequest(w http.ResponseWriter, r *http.Request, who sessi
 // the portal's own account.
 func signed(who session.Person, prefix, text string) string {
 	return prefix + text + "\n\n— " + who.Name + ", through the portal"
+}
+
+// answering is who answered, and whether they have to do with the request.
+func (s *server) answering(r book.Request, by book.Person) string {
+	if by.Name == "" {
+		return ""
+	}
+	var d *registration.Department
+	if snapshot := s.snapshot(); snapshot != nil {
+		d = snapshot.Department(r.Department)
+	}
+	if keeper.Outsider(r, by, d) {
+		return named(by) + ", who did not ask for this, and neither is a contact nor speaks for the department"
+	}
+	return named(by)
 }
 
 // named is somebody with the address that they signed in with: a name alone is

@@ -228,13 +228,13 @@ func departmentOf(snapshot *policy.Snapshot, typed string) string {
 	return typed
 }
 
-// send makes the request of a form that is fine. The same form makes one
-// request, however often it comes.
+// send makes the request of a form that is fine. The same form with the same in
+// it makes one request, however often it comes.
 func (s *server) send(w http.ResponseWriter, r *http.Request, who session.Person, v form.Values, j *form.Judgement, now *view.Register) {
 	d := now.Base.Snapshot().Department(j.Made.Department)
 	asker := form.Asker{Name: who.Name, Email: who.Email, Postmaster: who.Postmaster, Speaks: d != nil && speaks(who, d)}
 	c := change{
-		Request: j.Request(asker, v.Comment), Kind: book.KindForm, Once: v.Key, Department: j.Made.Department,
+		Request: j.Request(asker, v.Comment), Kind: book.KindForm, Once: onceOf(v, j), Department: j.Made.Department,
 		Contacts: []book.Contact{book.Contact(j.Made.Contact)},
 	}
 	for _, h := range j.Made.Hosts {
@@ -246,6 +246,12 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, who session.Person
 		return
 	}
 	http.Redirect(w, r, requestURL(number), http.StatusSeeOther)
+}
+
+// onceOf is what makes two forms the same: one that was changed after it had been
+// sent, which the browser shows again, asks for something else.
+func onceOf(v form.Values, j *form.Judgement) string {
+	return strings.Join([]string{v.Key, j.Path, string(j.Text), v.Comment}, "\x00")
 }
 
 // registerCheck is what a script asks while somebody types.

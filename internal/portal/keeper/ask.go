@@ -11,6 +11,8 @@ import (
 
 	"example.edu/gatepost/internal/portal/book"
 	"example.edu/gatepost/internal/register/forge"
+	"example.edu/gatepost/internal/register/policy"
+	"example.edu/gatepost/internal/register/registration"
 	"example.edu/gatepost/internal/register/review"
 )
 
@@ -273,7 +275,7 @@ func (k *Keeper) answers(ctx context.Context, t *tended, r book.Request) error {
 			if !k.may("answer") {
 				return nil
 			}
-			text := fmt.Sprintf("%s (%s), by %s in the portal:\n\n%s", first, review.Span(ask.By), review.Span(nameOf(ask.AnsweredBy)), review.Quote(ask.Answer))
+			text := fmt.Sprintf("%s (%s), by %s in the portal%s:\n\n%s", first, review.Span(ask.By), review.Span(nameOf(ask.AnsweredBy)), k.outsider(r, ask.AnsweredBy), review.Quote(ask.Answer))
 			by := forge.Person{Name: plainName(ask.AnsweredBy.Name), Email: plainName(ask.AnsweredBy.Email)}
 			if by.Name == "" || by.Email == "" {
 				by = k.o.Author
@@ -290,6 +292,32 @@ func (k *Keeper) answers(ctx context.Context, t *tended, r book.Request) error {
 		})
 	}
 	return nil
+}
+
+// Outsider reports whether somebody who answers neither asked for a request nor is
+// a contact of it nor speaks for its department, d, which may be nil. Whoever is
+// signed in may answer, as what is sent to a contact is often read by others; so
+// that it has to be told.
+func Outsider(r book.Request, by book.Person, d *registration.Department) bool {
+	if by.ID != "" && by.ID == r.By.ID || by.Email != "" && strings.EqualFold(by.Email, r.By.Email) {
+		return false
+	}
+	if by.Email != "" && slices.ContainsFunc(r.Contacts, func(c book.Contact) bool { return strings.EqualFold(c.Email, by.Email) }) {
+		return false
+	}
+	return d == nil || !policy.Author{Email: by.Email}.SpeaksFor(d)
+}
+
+// outsider says so of who answered; "" if it is not so.
+func (k *Keeper) outsider(r book.Request, by book.Person) string {
+	var d *registration.Department
+	if reg := k.o.Register(); reg != nil {
+		d = reg.Base.Snapshot().Department(r.Department)
+	}
+	if !Outsider(r, by, d) {
+		return ""
+	}
+	return ", who did not ask for this, and neither is a contact nor speaks for the department"
 }
 
 // nameOf is how a person is named in a comment.

@@ -10,6 +10,7 @@ import (
 	"example.edu/gatepost/internal/portal/book"
 	"example.edu/gatepost/internal/register/forge"
 	"example.edu/gatepost/internal/register/forge/forgetest"
+	"example.edu/gatepost/internal/register/registration"
 )
 
 // atGitHub moves the world's register there.
@@ -222,5 +223,23 @@ func TestNobodyAnswersInAdvance(t *testing.T) {
 	}
 	if found != 1 {
 		t.Errorf("the answer stands there %d times: %+v", found, hub.Comments(n))
+	}
+}
+
+// TestOutsiders: whoever answers for others is told as such.
+func TestOutsiders(t *testing.T) {
+	t.Parallel()
+	r := book.Request{By: book.Person{ID: "7", Email: "ann@umich.edu"}, Contacts: []book.Contact{{Email: "it@umich.edu"}}}
+	d := &registration.Department{Speakers: []registration.Speaker{{Email: "dean@umich.edu"}}}
+	for by, want := range map[book.Person]bool{
+		{ID: "7", Email: "new@umich.edu"}: false, {Email: "Ann@umich.edu"}: false, {ID: "8", Email: "IT@umich.edu"}: false, {ID: "9", Email: "Dean@umich.edu"}: false,
+		{ID: "10", Name: "Ann", Email: "eve@umich.edu"}: true, {}: true,
+	} {
+		if got := Outsider(r, by, d); got != want {
+			t.Errorf("%+v: %v", by, got)
+		}
+	}
+	if !Outsider(book.Request{}, book.Person{}, nil) {
+		t.Error("nobody has to do with it")
 	}
 }
