@@ -209,8 +209,14 @@ func (d *dossiers) read(ctx context.Context, number int, k *kept) (v dossier, he
 	return v, true, nil
 }
 
-// recent is the list of requests, for somebody.
+// recent is the list of requests, for somebody. It is remembered only where it
+// is counted.
 func (d *dossiers) recent(ctx context.Context, person string) ([]forge.Request, error) {
+	if d.budget == nil { // it is on this machine
+		ctx, cancel := context.WithTimeout(ctx, forgeFor)
+		defer cancel()
+		return d.forge.Recent(ctx, d.now().Add(-listedFor))
+	}
 	d.mu.Lock()
 	epoch := d.epoch
 	d.mu.Unlock()
