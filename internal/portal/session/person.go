@@ -43,13 +43,29 @@ func cleanName(name, email string) string {
 	return name
 }
 
-// cleanEmail makes a mail address lower case; "" if it is none.
+// cleanEmail makes a mail address lower case; "" if it is none, or if it would be
+// taken for another one where case does not count: K, the sign of the kelvin, is a
+// k in small letters, and so the mailbox of somebody else.
 func cleanEmail(s string) string {
 	a, err := mail.ParseAddress(s, true)
-	if err != nil || a.Domain == "" {
+	if err != nil || a.Domain == "" || strings.ContainsFunc(s, passesForASCII) {
 		return ""
 	}
 	return strings.ToLower(s)
+}
+
+// passesForASCII reports whether a character is the same as one of ASCII without
+// regard to case, and is none.
+func passesForASCII(r rune) bool {
+	if r < utf8.RuneSelf {
+		return false
+	}
+	for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+		if f < utf8.RuneSelf {
+			return true
+		}
+	}
+	return false
 }
 
 // isPostmaster decides by mail address, or by a group.
