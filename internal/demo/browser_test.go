@@ -33,7 +33,7 @@ func startBrowser(t *testing.T, base string) *browser {
 	t.Helper()
 	node, chromium := needed(t, "node"), needed(t, "chromium")
 	modules := ciModules(t)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 6*time.Minute)
 	cmd := exec.CommandContext(ctx, node, "testdata/browser.mjs", modules, chromium, base)
 	var stderr screen
 	cmd.Stderr = &stderr
@@ -214,7 +214,7 @@ func (v *visitor) text() (text string) {
 	return text
 }
 
-// see waits until each text is to be seen, for ten seconds at most.
+// see waits until each text is to be seen, for twenty seconds at most.
 func (v *visitor) see(texts ...string) {
 	v.t.Helper()
 	for _, text := range texts {
@@ -223,10 +223,10 @@ func (v *visitor) see(texts ...string) {
 }
 
 // reloadUntil loads the page again and again until its main part has each text,
-// for ten seconds at most.
+// for twenty seconds at most.
 func (v *visitor) reloadUntil(texts ...string) {
 	v.t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(20 * time.Second)
 	defer deadline.Stop()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
@@ -239,7 +239,7 @@ func (v *visitor) reloadUntil(texts ...string) {
 		case <-tick.C:
 			v.do("reload", args{}, nil)
 		case <-deadline.C:
-			v.t.Fatalf("%q was not to be seen within 10 s in:\n%s", texts, text)
+			v.t.Fatalf("%q was not to be seen within 20 s in:\n%s", texts, text)
 		}
 	}
 }

@@ -15,7 +15,7 @@ const [modules, executablePath, base] = process.argv.slice(2);
 const require = createRequire(path.join(modules, "browser.cjs"));
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
-const wait = 10_000; // milliseconds, for whatever a step waits for
+const wait = 20_000; // milliseconds, for whatever a step waits for
 
 const browser = await chromium.launch({ executablePath, args: ["--disable-gpu", "--disable-dev-shm-usage"] });
 const visitors = new Map(); // by name: {context, page, wrong}
@@ -128,7 +128,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   try {
     const run = steps[step.do];
     const doing = step.do === "visitor" ? run(step) : run(visitors.get(step.name), step);
-    const late = new Promise((_, fail) => setTimeout(fail, 3 * wait, new Error("no end after 30 s")).unref());
+    const late = new Promise((_, fail) => setTimeout(fail, 3 * wait, new Error("no end after a minute")).unref());
     answer = { value: (await Promise.race([doing, late])) ?? null };
   } catch (error) {
     answer = { error: String(error.message ?? error).slice(0, 2000) };
