@@ -234,7 +234,7 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, who session.Person
 	d := now.Base.Snapshot().Department(j.Made.Department)
 	asker := form.Asker{Name: who.Name, Email: who.Email, Postmaster: who.Postmaster, Speaks: d != nil && speaks(who, d)}
 	c := change{
-		Request: j.Request(asker, v.Comment), Kind: book.KindForm, Once: onceOf(v, j), Department: j.Made.Department,
+		Request: j.Request(asker, v.Comment), Kind: book.KindForm, Once: onceOf(v), Department: j.Made.Department,
 		Contacts: []book.Contact{book.Contact(j.Made.Contact)},
 	}
 	for _, h := range j.Made.Hosts {
@@ -248,11 +248,10 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, who session.Person
 	http.Redirect(w, r, requestURL(number), http.StatusSeeOther)
 }
 
-// onceOf is what makes two forms the same: one that was changed after it had been
-// sent, which the browser shows again, asks for something else.
-func onceOf(v form.Values, j *form.Judgement) string {
-	return strings.Join([]string{v.Key, j.Path, string(j.Text), v.Comment}, "\x00")
-}
+// onceOf is what makes two forms the same: what was typed, with the key. One that
+// was changed after it had been sent, as a browser shows it again, asks for
+// something else.
+func onceOf(v form.Values) string { return v.Encode().Encode() }
 
 // registerCheck is what a script asks while somebody types.
 func (s *server) registerCheck(w http.ResponseWriter, r *http.Request) {
