@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -127,10 +126,7 @@ func (k *Keeper) renewal(ctx context.Context, reg *view.Register, department str
 			next.Hosts = append(next.Hosts, h)
 			o.about.IPs = append(o.about.IPs, h.IP)
 		}
-		change, err := k.rewrite(ctx, reg, &next)
-		if err != nil {
-			return own{}, false, err
-		}
+		change := rewrite(reg, r, &next)
 		o.changes, o.keys = append(o.changes, change), append(o.keys, key(r))
 		o.about.Contacts = addContact(o.about.Contacts, r.Contact)
 		if !change.Remove {
@@ -177,10 +173,7 @@ func (k *Keeper) removal(ctx context.Context, reg *view.Register, department str
 		if len(keys) == 0 || len(o.changes) >= maxOwn {
 			continue
 		}
-		change, err := k.rewrite(ctx, reg, &next)
-		if err != nil {
-			return own{}, false, err
-		}
+		change := rewrite(reg, r, &next)
 		o.changes, o.keys = append(o.changes, change), append(o.keys, keys...)
 		o.about.Contacts = addContact(o.about.Contacts, r.Contact)
 	}
@@ -298,35 +291,19 @@ func (k *Keeper) content(ctx context.Context, at gitsync.Hash, path string) ([]b
 	return nil, nil
 }
 
-// rewrite is the change that makes a file say what r says: without hosts it goes.
-// The comment that it begins with stays.
-func (k *Keeper) rewrite(ctx context.Context, reg *view.Register, r *registration.Registration) (forge.Change, error) {
-	if len(r.Hosts) == 0 {
-		return forge.Change{Path: r.Path, Remove: true}, nil
+// rewrite is the change that makes the file of was say what is says: without hosts
+// it goes. Its comments stay, but for those of hosts that go.
+func rewrite(reg *view.Register, was, is *registration.Registration) forge.Change {
+	if len(is.Hosts) == 0 {
+		return forge.Change{Path: was.Path, Remove: true}
 	}
-	head, err := gitsync.ParseHash(reg.Commit)
-	if err != nil {
-		return forge.Change{}, err
+	remarks := registration.RemarksOf(reg.Base.Text(was.Path), was)
+	d := registration.DraftOf(is)
+	for i, h := range is.Hosts {
+		d.Hosts[i].Remarks = remarks.Hosts[h.IP]
 	}
-	was, err := k.content(ctx, head, r.Path)
-	if err != nil {
-		return forge.Change{}, err
-	}
-	return forge.Change{Path: r.Path, Data: registration.Format(r, leadingComment(was))}, nil
-}
-
-// leadingComment is the comment that a file begins with.
-func leadingComment(data []byte) string {
-	var b strings.Builder
-	for line := range bytes.Lines(data) {
-		text, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("//"))
-		if !ok {
-			break
-		}
-		b.Write(bytes.TrimPrefix(text, []byte(" ")))
-		b.WriteByte('\n')
-	}
-	return b.String()
+	text, _ := registration.FormatDraft(d, strings.Join(remarks.Head, "\n"))
+	return forge.Change{Path: was.Path, Data: text}
 }
 
 func addContact(list []book.Contact, c registration.Contact) []book.Contact {
