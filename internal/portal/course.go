@@ -37,6 +37,7 @@ type liveness struct {
 	Relay string
 	Known bool // the relay has answered of late
 	Live  bool
+	Why   string    // it is not, though it has the commit; "" for others
 	Since time.Time // when it was first seen so; zero: not known
 }
 
@@ -183,6 +184,12 @@ func (c course) live() step {
 		return s
 	}
 	s.Text = "The relays take it over by themselves."
+	for _, r := range c.Relays {
+		if !r.Live && r.Why != "" {
+			s.Mark, s.Text = bad, r.Relay+": "+r.Why+". The Postmaster team has to look at it."
+			return s
+		}
+	}
 	if len(silent) > 0 {
 		s.Text = "No answer from " + strings.Join(silent, ", ") + " of late, so whether it is live there is not known."
 	}

@@ -33,8 +33,8 @@ func TestCourse(t *testing.T) {
 		{"mended, and one is proved", func() { c.Errors = 0; c.Proved = map[netip.Addr]time.Time{one: at(1)} }, "done Submitted\ndone Checked\nnow Control of the address shown\nnow Approved by the Postmaster team\ntodo Live on the relays\ntodo Confirmation sent\n", false},
 		{"proved", func() { c.Proved[two] = at(2) }, "done Submitted\ndone Checked\ndone Control of the address shown\nnow Approved by the Postmaster team\ntodo Live on the relays\ntodo Confirmation sent\n", false},
 		{"merged", func() { c.State, c.Merged = forge.Merged, at(3) }, "done Submitted\ndone Checked\ndone Control of the address shown\ndone Approved by the Postmaster team\nnow Live on 0 of 2 relays\nnow Confirmation sent\n", false},
-		{"live on one", func() { c.Relays[0] = liveness{"r1", true, true, at(4)} }, "done Submitted\ndone Checked\ndone Control of the address shown\ndone Approved by the Postmaster team\nnow Live on 1 of 2 relays\nnow Confirmation sent\n", false},
-		{"live", func() { c.Relays[1] = liveness{"r2", true, true, at(5)} }, "done Submitted\ndone Checked\ndone Control of the address shown\ndone Approved by the Postmaster team\ndone Live on 2 of 2 relays\nnow Confirmation sent\n", false},
+		{"live on one", func() { c.Relays[0] = liveness{Relay: "r1", Known: true, Live: true, Since: at(4)} }, "done Submitted\ndone Checked\ndone Control of the address shown\ndone Approved by the Postmaster team\nnow Live on 1 of 2 relays\nnow Confirmation sent\n", false},
+		{"live", func() { c.Relays[1] = liveness{Relay: "r2", Known: true, Live: true, Since: at(5)} }, "done Submitted\ndone Checked\ndone Control of the address shown\ndone Approved by the Postmaster team\ndone Live on 2 of 2 relays\nnow Confirmation sent\n", false},
 		{"confirmed", func() { c.Told = map[netip.Addr]time.Time{one: at(5), two: at(6)} }, "done Submitted\ndone Checked\ndone Control of the address shown\ndone Approved by the Postmaster team\ndone Live on 2 of 2 relays\ndone Confirmation sent\n", true},
 	} {
 		tt.change()
@@ -49,9 +49,13 @@ func TestCourse(t *testing.T) {
 	if got := look(); !strings.HasSuffix(got, "bad Closed without being approved\n") || !c.over() {
 		t.Errorf("closed:\n%s", got)
 	}
-	c = course{State: forge.Merged, Merged: at(0), Relays: []liveness{{"r1", true, true, at(0).Add(41 * time.Second)}}}
+	c = course{State: forge.Merged, Merged: at(0), Relays: []liveness{{Relay: "r1", Known: true, Live: true, Since: at(0).Add(41 * time.Second)}}}
 	if s := c.steps()[3]; s.Text != "41 seconds after it was approved." {
 		t.Errorf("%+v", s)
+	}
+	c.Relays[0] = liveness{Relay: "r1", Known: true, Why: "it withholds a.cue"}
+	if s := c.steps()[3]; s.Mark != bad || !strings.Contains(s.Text, "r1: it withholds a.cue") {
+		t.Errorf("a file that a relay keeps out: %+v", s)
 	}
 	c.Relays[0] = liveness{Relay: "r1"}
 	if s := c.steps()[3]; !strings.Contains(s.Text, "No answer from r1") {

@@ -36,7 +36,7 @@ func (s *server) fill(ctx context.Context, p *requestPage, c *course, d dossier)
 		proved, told := s.relays.Seen(ctx, c.Added)
 		c.Proved, c.Told = merge(c.Proved, proved), merge(c.Told, told)
 		if d.State == forge.Merged {
-			c.Relays = withTimes(s.relays.Live(ctx, d.MergedAs), c.Relays)
+			c.Relays = withTimes(s.relays.Live(ctx, d.MergedAs, d.paths()), c.Relays)
 		}
 	}
 	for _, ip := range c.Added {

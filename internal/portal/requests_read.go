@@ -265,6 +265,15 @@ func (d dossier) edits() (list []review.Edit, ok bool) {
 	return list, true
 }
 
+// paths are the files that a request changes.
+func (d dossier) paths() []string {
+	list := make([]string, len(d.Changes))
+	for i, f := range d.Changes {
+		list[i] = f.Path
+	}
+	return list
+}
+
 // others counts the files that a request changes besides the register.
 func (d dossier) others() (n int) {
 	for _, f := range d.Changes {

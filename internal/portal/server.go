@@ -35,8 +35,8 @@ type relays interface {
 	// Seen is when control of each address was proved, and when its confirmation
 	// was sent.
 	Seen(context.Context, []netip.Addr) (proved, told map[netip.Addr]time.Time)
-	// Live is which relays have a commit in force.
-	Live(ctx context.Context, commit string) []liveness
+	// Live is which relays have a commit in force, with the files that it changed.
+	Live(ctx context.Context, commit string, files []string) []liveness
 }
 
 // A server answers the portal's visitors. Its fields are set before the first

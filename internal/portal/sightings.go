@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -96,18 +97,39 @@ func note(ip netip.Addr, a *status.Address, proved, told map[netip.Addr]time.Tim
 	}
 }
 
-// Live is which relays have a commit in force: the one that they are at, or one
-// that came before it.
-func (f *fleetRelays) Live(ctx context.Context, commit string) []liveness {
+// Live is which relays have a commit in force, the one that they are at or one
+// that came before it, and the files that it changed as well.
+func (f *fleetRelays) Live(ctx context.Context, commit string, files []string) []liveness {
 	var list []liveness
 	for _, r := range f.fleet.Relays() {
 		l := liveness{Relay: r.Name, Known: r.Report != nil && f.now().Sub(r.At) < silentFor}
 		if r.Report != nil {
-			l.Live = f.has(ctx, commit, r.Report.Register.Commit)
+			if l.Live = f.has(ctx, commit, r.Report.Register.Commit); r.Report.Register.Commit == commit {
+				l.Since = r.Report.Register.AcceptedAt
+			}
+			if l.Why = keptOut(r.Report.Register, files); l.Why != "" {
+				l.Live = false
+			}
 		}
 		list = append(list, l)
 	}
 	return list
+}
+
+// keptOut is why a relay has not all of some files in force as they are at its
+// commit; "" if it has.
+func keptOut(reg status.Register, files []string) string {
+	for _, w := range reg.Withheld {
+		if slices.Contains(files, w.File) {
+			return "it withholds " + w.File + ", as nobody it trusts has vouched for the change"
+		}
+	}
+	for _, k := range reg.Substituted {
+		if slices.Contains(files, k.File) {
+			return k.File + " is faulty by its rules, so the version before stays in force"
+		}
+	}
+	return ""
 }
 
 // has reports whether commit is in the history of at.

@@ -94,7 +94,7 @@ func (m *madeUp) Seen(_ context.Context, ips []netip.Addr) (proved, told map[net
 	}
 	return proved, told
 }
-func (m *madeUp) Live(context.Context, string) []liveness { return m.live }
+func (m *madeUp) Live(context.Context, string, []string) []liveness { return m.live }
 
 func newWorld(t *testing.T, who *session.Person) *world {
 	t.Helper()
