@@ -13,7 +13,6 @@ import (
 // A counting forge says how often it was asked what. It has requests up to 600.
 type countingForge struct {
 	desk
-	now                        func() time.Time
 	head                       string
 	updated                    time.Time
 	data                       []byte // of each request's one file
