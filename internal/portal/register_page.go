@@ -129,7 +129,7 @@ var labels = map[string]string{ // read only
 	form.FieldDepartment: "Department", form.FieldContactName: "Contact", form.FieldContactEmail: "Mail address",
 	form.FieldPurpose: "What for", form.FieldWhyNoAuth: "Why no sign-in", form.FieldPasted: "List", form.FieldSenders: "Senders", form.FieldBounces: "Who is told",
 	form.FieldPerHour: "In an hour", form.FieldPerDay: "In a day", form.FieldExpires: "Last day", form.FieldComment: "For the Postmaster team",
-	form.FieldAcceptPolicies: "Conditions", form.FieldAcceptNotBulk: "Conditions", form.FieldAcceptNotDesktop: "Conditions", form.FieldAcceptNoServer: "Conditions",
+	form.FieldAcceptPolicies: "IT policies", form.FieldAcceptNotBulk: "No bulk mail", form.FieldAcceptNotDesktop: "No personal workstation", form.FieldAcceptNoServer: "No mail server of its own",
 	form.RowIP: "address", form.RowName: "name", form.RowKind: "kind", form.RowTLS: "encryption", form.RowBareLF: "line ends", form.RowCommands: "commands", form.RowAddHeaders: "headers",
 }
 

@@ -401,7 +401,7 @@ func TestTheFormsWords(t *testing.T) {
 		{"per-hour", "perHour is empty", "The most messages in any hour, from 1 to 100000.", func(v *Values) { v.PerHour = " " }},
 		{"per-hour", "volume.perHour must be a whole number, and text stands here", "The most messages in any hour", func(v *Values) { v.PerHour = "lots" }},
 		{"expires", "expires is empty", "year-month-day", func(v *Values) { v.Expires = "" }},
-		{"accept-not-bulk", "not accepted: notBulk", "the relay is not for bulk mail", func(v *Values) { v.Accept.NotBulk = false }},
+		{"accept-not-bulk", "this is a condition, and it is not ticked", "the relay is not for bulk mail", func(v *Values) { v.Accept.NotBulk = false }},
 	} {
 		v := filled()
 		tt.edit(&v)

@@ -205,7 +205,7 @@ func (j *judge) tell(p registration.Problem, path string, places registration.Pl
 	f := Finding{Field: j.field(place), Rule: p.Rule, Message: p.Message, Hint: p.Hint, Warning: warning}
 	switch name, empty := j.empty(place); {
 	case p.Rule == registration.RuleAccept:
-		f.Message = "not accepted: " + name
+		f.Message = "this is a condition, and it is not ticked"
 	case empty && p.Rule == registration.RuleSchema, empty && p.Rule == registration.RuleBadIP:
 		f.Message = name + " is empty" // whatever type it should have
 	}
