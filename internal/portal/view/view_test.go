@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,15 +15,29 @@ import (
 
 // A source is a register of a few files that can change, or fail.
 type source struct {
+	mu    sync.Mutex // guards what follows
 	head  byte
 	files map[string]string
 	fail  error
 	reads int
 }
 
-func (s *source) Fetch(context.Context) (gitsync.Hash, error) { return gitsync.Hash{s.head}, s.fail }
+func (s *source) Fetch(context.Context) (gitsync.Hash, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return gitsync.Hash{s.head}, s.fail
+}
+
+// change has the branch be another one from now on.
+func (s *source) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
 
 func (s *source) Files(_ context.Context, _ gitsync.Hash, under ...string) (list []gitsync.Entry, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if under[0] != "registrations" {
 		return nil, nil
 	}
@@ -35,6 +50,8 @@ func (s *source) Files(_ context.Context, _ gitsync.Hash, under ...string) (list
 }
 
 func (s *source) Read(_ context.Context, h gitsync.Hash, _ int64) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.reads++
 	for _, text := range s.files {
 		if blob(text) == h {
@@ -97,7 +114,7 @@ func TestFollows(t *testing.T) {
 		has("192.0.2.1")
 
 		changed, before := v.Changed(), src.reads
-		src.head, src.files["registrations/lab/b.cue"] = 2, printer("192.0.2.2")
+		src.change(func() { src.head, src.files["registrations/lab/b.cue"] = 2, printer("192.0.2.2") })
 		v.Wake()
 		synctest.Wait()
 		has("192.0.2.1", "192.0.2.2")
@@ -110,15 +127,17 @@ func TestFollows(t *testing.T) {
 			t.Errorf("%d files were read for one that is new", src.reads-before)
 		}
 
-		src.fail = errors.New("no route to host")
+		src.change(func() { src.fail = errors.New("no route to host") })
 		<-time.After(2 * time.Minute)
 		has("192.0.2.1", "192.0.2.2")
 		if looked, err := v.State(); err == nil || time.Since(looked) < time.Minute {
 			t.Errorf("it says that it could look at %v (%v)", looked, err)
 		}
 
-		src.fail, src.head = nil, 3
-		delete(src.files, "registrations/lab/a.cue")
+		src.change(func() {
+			src.fail, src.head = nil, 3
+			delete(src.files, "registrations/lab/a.cue")
+		})
 		<-time.After(2 * time.Minute)
 		has("192.0.2.2")
 		if _, err := v.State(); err != nil {
