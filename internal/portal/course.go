@@ -116,16 +116,7 @@ const titleProof = "Control of the address shown"
 
 func (c course) proof() step {
 	s := step{Mark: next, Title: titleProof}
-	var latest time.Time
-	have := 0
-	for _, ip := range c.Added {
-		if at, ok := c.Proved[ip]; ok {
-			have++
-			if at.After(latest) {
-				latest = at
-			}
-		}
-	}
+	have, latest := c.among(c.Proved)
 	switch {
 	case have == len(c.Added):
 		s.Mark, s.At = done, latest
@@ -201,16 +192,7 @@ func (c course) confirmation() step {
 	if c.State != forge.Merged {
 		return s
 	}
-	var latest time.Time
-	have := 0
-	for _, ip := range c.Added {
-		if at, ok := c.Told[ip]; ok {
-			have++
-			if at.After(latest) {
-				latest = at
-			}
-		}
-	}
+	have, latest := c.among(c.Told)
 	switch {
 	case have == len(c.Added):
 		s.Mark, s.At = done, latest
@@ -220,6 +202,20 @@ func (c course) confirmation() step {
 		s.Text = fmt.Sprintf("%d of %s so far; one message for each address, to the contact.", have, plural(len(c.Added), "address", "addresses"))
 	}
 	return s
+}
+
+// among is for how many of the new addresses something is known, and when it came
+// last.
+func (c course) among(when map[netip.Addr]time.Time) (have int, latest time.Time) {
+	for _, ip := range c.Added {
+		if at, ok := when[ip]; ok {
+			have++
+			if at.After(latest) {
+				latest = at
+			}
+		}
+	}
+	return have, latest
 }
 
 func by(who string) string {

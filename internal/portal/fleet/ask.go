@@ -43,13 +43,7 @@ func (f *Fleet) Address(ctx context.Context, ip netip.Addr) []Answer {
 }
 
 func (r *relay) address(ctx context.Context, ip netip.Addr) (*status.Address, error) {
-	r.mu.Lock()
-	silent, why := r.failures >= silentMany, r.now.Error
-	r.mu.Unlock()
-	if silent {
-		return nil, errors.New(why)
-	}
-	release, err := r.claim(ctx)
+	release, err := r.claimIfUp(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -250,6 +250,18 @@ func (f *Fleet) History(name string, since time.Time) []Point {
 // errBusy is why a relay was not asked: enough is under way.
 var errBusy = errors.New("the portal has asked it as much as it may at once; try again")
 
+// claimIfUp is claim of a relay that has answered of late; of another, the error
+// says why it does not.
+func (r *relay) claimIfUp(ctx context.Context) (release func(), err error) {
+	r.mu.Lock()
+	silent, why := r.failures >= silentMany, r.now.Error
+	r.mu.Unlock()
+	if silent {
+		return nil, errors.New(why)
+	}
+	return r.claim(ctx)
+}
+
 // claim takes one of the places for questions to a relay; release gives it back.
 func (r *relay) claim(ctx context.Context) (release func(), err error) {
 	select {

@@ -76,13 +76,7 @@ func (f *Fleet) LastMail(ctx context.Context) (last map[netip.Addr]time.Time, al
 }
 
 func (r *relay) mails(ctx context.Context) ([]status.LastMail, error) {
-	r.mu.Lock()
-	silent, why := r.failures >= silentMany, r.now.Error
-	r.mu.Unlock()
-	if silent {
-		return nil, errors.New(why)
-	}
-	release, err := r.claim(ctx)
+	release, err := r.claimIfUp(ctx)
 	if err != nil {
 		return nil, err
 	}
