@@ -204,6 +204,22 @@ func (c course) confirmation() step {
 	return s
 }
 
+// awaited are the new addresses of which something is still to come that a relay
+// knows first: the proof of an open request, the confirmation of a merged one. So a
+// page that is looked at for long asks about these alone.
+func (c course) awaited() (list []netip.Addr) {
+	known := c.Proved
+	if c.State == forge.Merged {
+		known = c.Told
+	}
+	for _, ip := range c.Added {
+		if _, ok := known[ip]; !ok && c.State != forge.Closed {
+			list = append(list, ip)
+		}
+	}
+	return list
+}
+
 // among is for how many of the new addresses something is known, and when it came
 // last.
 func (c course) among(when map[netip.Addr]time.Time) (have int, latest time.Time) {

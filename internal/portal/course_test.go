@@ -45,6 +45,17 @@ func TestCourse(t *testing.T) {
 			t.Errorf("%s: over is %t", tt.what, c.over())
 		}
 	}
+	if list := c.awaited(); len(list) != 0 {
+		t.Errorf("relays are asked about %v when all is known", list)
+	}
+	delete(c.Told, two)
+	if list := c.awaited(); len(list) != 1 || list[0] != two {
+		t.Errorf("relays are asked about %v, where a confirmation is missing", list)
+	}
+	c.State, c.Proved = forge.Open, map[netip.Addr]time.Time{two: at(1)}
+	if list := c.awaited(); len(list) != 1 || list[0] != one {
+		t.Errorf("relays are asked about %v, where a proof is missing", list)
+	}
 	c.State, c.Closed = forge.Closed, at(9)
 	if got := look(); !strings.HasSuffix(got, "bad Closed without being approved\n") || !c.over() {
 		t.Errorf("closed:\n%s", got)

@@ -33,7 +33,7 @@ func (s *server) fill(ctx context.Context, p *requestPage, c *course, d dossier)
 	defer cancel()
 	s.remember(p, c, d)
 	if s.relays != nil {
-		proved, told := s.relays.Seen(ctx, c.Added)
+		proved, told := s.relays.Seen(ctx, c.awaited())
 		c.Proved, c.Told = merge(c.Proved, proved), merge(c.Told, told)
 		if d.State == forge.Merged {
 			c.Relays = withTimes(s.relays.Live(ctx, d.MergedAs, d.paths()), c.Relays)
