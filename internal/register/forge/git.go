@@ -126,7 +126,7 @@ func (g *Git) with(ctx context.Context, doing string, f func(context.Context, *g
 	return f(ctx, repo)
 }
 
-// Open makes the request's branch. The order is: objects, then the number,
+// Open makes the request's branch. The order is: objects, synced, then the number,
 // then the branch; a crash in between costs a number and some space.
 func (g *Git) Open(ctx context.Context, p Proposal) (Request, error) {
 	if err := p.check(); err != nil {
@@ -168,6 +168,13 @@ func (g *Git) Open(ctx context.Context, p Proposal) (Request, error) {
 			Author: who, Committer: who, Message: p.message(), TreeHash: tree, ParentHashes: []plumbing.Hash{parent.Hash},
 		})
 		if err != nil {
+			return err
+		}
+		made, err := changedObjects(repo, tree, p.Changes)
+		if err != nil {
+			return err
+		}
+		if err := g.settle(append(made, head)...); err != nil {
 			return err
 		}
 		number, name, err := g.publish(ctx, repo, head, slug(p.Name))

@@ -252,3 +252,30 @@ func readBlob(repo *git.Repository, h plumbing.Hash, size int64) ([]byte, error)
 	defer in.Close()
 	return readAll(in, size)
 }
+
+// changedObjects are all that a tree has of its own after changes: itself, the
+// folders above each path, and what stands at the path.
+func changedObjects(repo *git.Repository, root plumbing.Hash, changes []Change) ([]plumbing.Hash, error) {
+	seen := map[plumbing.Hash]bool{root: true}
+	list := []plumbing.Hash{root}
+	for _, c := range changes {
+		at := root
+		for name := range strings.SplitSeq(c.Path, "/") {
+			t, err := object.GetTree(repo.Storer, at)
+			if err != nil {
+				return nil, err
+			}
+			i := slices.IndexFunc(t.Entries, func(e object.TreeEntry) bool { return e.Name == name })
+			if i < 0 {
+				break // it was removed
+			}
+			if at = t.Entries[i].Hash; !seen[at] {
+				seen[at], list = true, append(list, at)
+			}
+			if t.Entries[i].Mode != filemode.Dir {
+				break
+			}
+		}
+	}
+	return list, nil
+}
